@@ -1,0 +1,160 @@
+//! The command line: what was typed becomes what the program needs, once. One file a subcommand.
+//!
+//! Exit codes: 0 good, 1 failed, 2 usage or configuration.
+
+mod check;
+mod lines;
+mod route;
+mod serve;
+mod show;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{
+    config::{Config, ConfigError, default_config, read_file},
+    live::LiveError,
+    routing::{RouteError, RouterError, admit::BadRequest},
+    server::ServerError,
+    telemetry::{self, LogFormat},
+};
+
+/// Reads each LLM request and sends it to the cheapest model that will answer it well.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// Configuration file (TOML); each section in it replaces the built-in one.
+    #[arg(long, short, global = true, value_name = "FILE", env = "POINTSMAN_CONFIG")]
+    config: Option<PathBuf>,
+    /// How log lines are written to stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Least severe level logged: error, warn, info, debug, trace. RUST_LOG overrides it.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pointsman route \"Refactor our billing service to event sourcing without downtime\"
+  pointsman route --json --input prompts.jsonl > decisions.jsonl
+  pointsman serve --config pointsman.toml
+  pointsman check pointsman.toml
+
+Exit codes: 0 good, 1 failed, 2 usage or configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Decide for one prompt, or for every line of a file.
+    Route(Box<route::RouteArguments>),
+    /// Serve gRPC (and metrics over HTTP) until a signal.
+    Serve(serve::ServeArguments),
+    /// Check a configuration and its bundle; print a summary or every problem.
+    Check(check::CheckArguments),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Rules(#[from] RouterError),
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("{0}")]
+    Request(#[from] BadRequest),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error("{what}: {error}")]
+    Io { what: String, error: std::io::Error },
+    /// Some lines failed; each was said where it stood.
+    #[error("{failed} of {all} lines got no decision")]
+    Lines { failed: usize, all: usize },
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Rules(_) | Self::Request(_) | Self::Usage(_) => 2,
+            Self::Live(_) | Self::Server(_) | Self::Route(_) | Self::Io { .. } | Self::Lines { .. } => 1,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A command that prints its result keeps quiet otherwise; a server tells its life.
+    let level = match (&arguments.log_level, &arguments.command) {
+        (Some(level), _) => level.as_str(),
+        (None, Command::Serve(_)) => "info",
+        (None, _) => "warn",
+    };
+    telemetry::init_log(arguments.log_format, level);
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has gone, for example `| head`: that is its right.
+        Err(CliError::Io { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{}error:{} {error}", show::ERROR, show::RESET);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), CliError> {
+    let config = || configuration(arguments.config.as_ref());
+    match arguments.command {
+        Command::Route(route) => route::run(&route, config()?),
+        Command::Serve(serve) => serve::run(&serve, config()?),
+        Command::Check(check) => check::run(&check, arguments.config.as_deref()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "pointsman", &mut script);
+            std::io::Write::write_all(&mut std::io::stdout(), &script)
+                .map_err(|error| CliError::Io { what: "stdout".to_owned(), error })
+        }
+    }
+}
+
+fn configuration(path: Option<&PathBuf>) -> Result<Config, CliError> {
+    Ok(match path {
+        Some(path) => read_file(path)?,
+        None => default_config(),
+    })
+}
+
+/// Returns a runtime for commands that route.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Io { what: "starting the runtime".to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,146 @@
+//! Decisions and configurations for a person: colours, bars, aligned columns.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Reset, Style};
+
+use crate::{
+    config::Config,
+    prompt::{Decision, TokenCountSource},
+    routing::Router,
+};
+
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub const RESET: Reset = Reset;
+const LABEL: Style = Style::new().dimmed();
+const STRONG: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const WARN: Style = AnsiColor::Yellow.on_default();
+
+const BAR_CELLS: usize = 20;
+
+/// Returns a decision as lines of text.
+pub fn decision(decision: &Decision, router: &Router) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{LABEL}{label:<11}{RESET} {value}");
+    };
+    line("tier", format!("{STRONG}{GOOD}{}{RESET}", decision.tier));
+    line("target", target(&decision.target));
+    if !decision.failover.is_empty() {
+        let others: Vec<String> = decision.failover.iter().map(target).collect();
+        line("failover", others.join(", "));
+    }
+    line("reason", decision.reason.clone());
+    if let Some(intent) = &decision.intent {
+        line("intent", format!("{intent} ({:.0} %)", decision.intent_confidence * 100.0));
+    }
+    let decided_by = match &decision.rule {
+        Some(rule) => format!("{} {rule}", decision.source.as_str()),
+        None => decision.source.as_str().to_owned(),
+    };
+    line("decided by", format!("{decided_by}, confidence {:.0} %", decision.confidence * 100.0));
+    if decision.low_confidence {
+        line("", format!("{WARN}the classifier is unsure{RESET}"));
+    }
+    if decision.truncated {
+        line("", format!("{WARN}only head and tail of the last user message were read{RESET}"));
+    }
+    for (at, score) in decision.tier_scores.iter().enumerate() {
+        let label = if at == 0 { "sufficient" } else { "" };
+        line(label, format!("{:<12} {} {:.2}", score.tier, bar(score.sufficiency), score.sufficiency));
+    }
+    line("cost", cost(decision));
+    line("time", timings(decision));
+    if let (Some(classifier), Some(version)) = (router.classifier(), &decision.bundle_version) {
+        line("classifier", format!("{} {version}, {}", classifier.name, classifier.runs));
+    }
+    for (at, hit) in decision.rule_matches.iter().enumerate() {
+        let label = if at == 0 { "rules" } else { "" };
+        line(label, format!("{} {}", hit.rule, hit.effect.as_str()));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn target(target: &crate::prompt::TargetRef) -> String {
+    format!("{} ({} {})", target.id, target.provider, target.model)
+}
+
+fn bar(share: f64) -> String {
+    let filled = (share.clamp(0.0, 1.0) * BAR_CELLS as f64).round() as usize;
+    format!("{GOOD}{}{RESET}{LABEL}{}{RESET}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
+}
+
+fn cost(decision: &Decision) -> String {
+    let (cost, baseline) = (decision.cost_usd_estimate, decision.baseline_cost_usd);
+    let counted = match decision.prompt_tokens_source {
+        TokenCountSource::Caller => "as stated",
+        TokenCountSource::Tokenizer => "by the bundle's tokenizer",
+        TokenCountSource::Length => "estimated by length",
+    };
+    let saved = if baseline > 0.0 { format!(" ({:+.0} %)", (cost / baseline - 1.0) * 100.0) } else { String::new() };
+    format!(
+        "${cost:.6} instead of ${baseline:.6} for the top tier{saved}; {} prompt tokens, {counted}",
+        decision.prompt_tokens
+    )
+}
+
+fn timings(decision: &Decision) -> String {
+    let timings = decision.timings;
+    let stages = [
+        ("rules", timings.rules_us),
+        ("queue", timings.queue_us),
+        ("tokenize", timings.tokenize_us),
+        ("inference", timings.inference_us),
+        ("policy", timings.policy_us),
+    ];
+    let parts: Vec<String> = stages.iter().map(|(stage, us)| format!("{stage} {us}")).collect();
+    format!("{:.2} ms ({} µs)", timings.total_us as f64 / 1000.0, parts.join(", "))
+}
+
+/// Returns a configuration as a table of tiers and targets.
+pub fn config(config: &Config) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{STRONG}{:<12} {:<26} {:<11} {:<30} {:>9} {:>9} {:>10} {:<10} features{RESET}",
+        "tier", "target", "provider", "model", "$/M in", "$/M out", "context", "prices of"
+    );
+    for tier in &config.tiers {
+        for (at, &index) in tier.targets.iter().enumerate() {
+            let target = config.target(index);
+            let features: Vec<&str> = [
+                ("tools", target.features.tools),
+                ("vision", target.features.vision),
+                ("json", target.features.json),
+            ]
+            .into_iter()
+            .filter_map(|(name, has)| has.then_some(name))
+            .collect();
+            let name = if at == 0 { &*tier.name } else { "" };
+            let _ = writeln!(
+                text,
+                "{GOOD}{name:<12}{RESET} {:<26} {:<11} {:<30} {:>9.3} {:>9.3} {:>10} {:<10} {}",
+                target.id.0,
+                target.provider,
+                target.model,
+                target.input_usd_per_mtok,
+                target.output_usd_per_mtok,
+                target.context_tokens,
+                target.price_date,
+                features.join(" ")
+            );
+        }
+    }
+    let rules: Vec<&str> = config.rules.iter().map(|rule| &*rule.id).collect();
+    let _ = writeln!(text, "\n{LABEL}rules{RESET}      {} ({})", rules.len(), rules.join(", "));
+    let objective = format!("{:?}", config.policy.objective).to_lowercase();
+    let _ = write!(
+        text,
+        "{LABEL}policy{RESET}     {objective}, quality {}, default tier {}",
+        config.policy.quality,
+        config.tier(config.policy.default_tier).name
+    );
+    text
+}

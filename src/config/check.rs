@@ -1,0 +1,545 @@
+//! [`File`] -> [`Config`]: resolves names, fills in defaults, and notes every problem at once.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use regex::RegexBuilder;
+
+use super::{
+    ClassifierConfig, Conditions, Config, Device, Fixes, Limits, LowConfidence, Objective, Order,
+    Patterns, PolicyConfig, QueueFull, RuleConfig, ServerConfig, SessionFloor, SessionsConfig,
+    TargetConfig, TargetIndex, TextSource, TierConfig, TierLimits, duplicates,
+    file::{FeatureFile, File, IntentFile, RuleFile, TargetFile, TierFile},
+    read::SourceText,
+};
+use crate::prompt::{Features, TargetId, Tier};
+
+// Loopback: nothing is reachable from outside until the operator says so.
+const GRPC_LISTEN: &str = "127.0.0.1:50051";
+const HTTP_LISTEN: &str = "127.0.0.1:8080";
+// Kubernetes kills after 30 s; this leaves room for a second signal.
+const DRAIN_MS: u64 = 10_000;
+// Above prompt_bytes_max, so that a prompt that is too long gets an error that names it.
+const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+const MESSAGES_MAX: u64 = 4096;
+// Twice the largest context windows on the market, in English text.
+const PROMPT_BYTES_MAX: u64 = 4 << 20;
+const BATCH_REQUESTS_MAX: u64 = 1024;
+// A quarter of a second of work for two cores on short prompts.
+const QUEUE_MAX: u64 = 256;
+const WAIT_MS_MAX: u64 = 2000;
+// Some 150 bytes an entry.
+const CACHE_ENTRIES: u64 = 10_000;
+const QUALITY: f64 = 0.5;
+const VALUE_USD: f64 = 0.05;
+const IDLE_S: u64 = 3600;
+const SESSIONS_MAX: u64 = 100_000;
+const OUTPUT_TOKENS_TYPICAL: u64 = 500;
+
+/// The most that a configuration may hold.
+const TIERS_MAX: usize = 16;
+const TARGETS_MAX: usize = 1000;
+const RULES_MAX: usize = 500;
+const PATTERNS_PER_RULE_MAX: usize = 64;
+const PATTERN_BYTES_MAX: usize = 4096;
+/// Compiled size of one pattern, bytes; a repetition of a large class runs into it.
+const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
+const NAME_BYTES_MAX: usize = 128;
+const TOKENS_MAX: u64 = 100_000_000;
+
+/// Returns the configuration, or `None` when `source` has noted problems that leave none.
+pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) -> Option<Config> {
+    let targets = check_targets(&file.targets, source);
+    let tiers = check_tiers(&file.tiers, &targets, source);
+    let names = Names { tiers: &tiers, targets: &targets };
+    let rules = check_rules(&file.rules, &names, source);
+    let intents = file
+        .intents
+        .iter()
+        .map(|(name, intent)| (Arc::from(name.as_str()), check_intent(name, intent, &names, source)))
+        .collect();
+    let policy = check_policy(file, &names, source);
+    let classifier = check_classifier(file, folder, source);
+    let limits = Limits {
+        messages_max: within(file.limits.messages_max, MESSAGES_MAX, 1..=100_000, "limits.messages_max", source) as usize,
+        prompt_bytes_max: within(file.limits.prompt_bytes_max, PROMPT_BYTES_MAX, 1..=256 << 20, "limits.prompt_bytes_max", source) as usize,
+        batch_requests_max: within(file.limits.batch_requests_max, BATCH_REQUESTS_MAX, 1..=100_000, "limits.batch_requests_max", source) as usize,
+    };
+    let sessions = SessionsConfig {
+        floor: file.sessions.floor.unwrap_or(SessionFloor::Keep),
+        idle: Duration::from_secs(within(file.sessions.idle_s, IDLE_S, 1..=30 * 86_400, "sessions.idle_s", source)),
+        sessions_max: within(file.sessions.sessions_max, SESSIONS_MAX, 1..=100_000_000, "sessions.sessions_max", source),
+    };
+    let server = check_server(file, source)?;
+    if tiers.is_empty() || targets.is_empty() {
+        return None;
+    }
+    Some(Config { server, limits, classifier, policy, sessions, tiers, targets, rules, intents })
+}
+
+/// What names can refer to.
+struct Names<'config> {
+    tiers: &'config [TierConfig],
+    targets: &'config [TargetConfig],
+}
+
+impl Names<'_> {
+    fn tier(&self, name: Option<&String>, path: String, source: &mut SourceText<'_>) -> Option<Tier> {
+        let name = name?;
+        let found = self.tiers.iter().position(|tier| *tier.name == **name).map(Tier);
+        if found.is_none() {
+            let known = self.tiers.iter().map(|tier| &*tier.name);
+            source.problem(path, format!("no tier named {name:?}; {}", there_are(known)));
+        }
+        found
+    }
+
+    fn limits(
+        &self,
+        minimum: Option<&String>,
+        maximum: Option<&String>,
+        prefix: &str,
+        source: &mut SourceText<'_>,
+    ) -> TierLimits {
+        let tier_min = self.tier(minimum, format!("{prefix}.tier_min"), source);
+        let tier_max = self.tier(maximum, format!("{prefix}.tier_max"), source);
+        if let (Some(low), Some(high)) = (tier_min, tier_max)
+            && low > high
+        {
+            source.problem(format!("{prefix}.tier_min"), "is above tier_max: no tier is left");
+        }
+        TierLimits { tier_min, tier_max }
+    }
+}
+
+fn target_named(
+    targets: &[TargetConfig],
+    id: &str,
+    path: String,
+    source: &mut SourceText<'_>,
+) -> Option<TargetIndex> {
+    let found = targets.iter().position(|target| *target.id.0 == *id).map(TargetIndex);
+    if found.is_none() {
+        let known = targets.iter().map(|target| &*target.id.0);
+        source.problem(path, format!("no target named {id:?}; {}", there_are(known)));
+    }
+    found
+}
+
+fn there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) }
+}
+
+/// Returns `value` or its default; notes a problem when it is outside `range`.
+fn within(
+    value: Option<u64>,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    path: &str,
+    source: &mut SourceText<'_>,
+) -> u64 {
+    let Some(value) = value else { return default };
+    if range.contains(&value) {
+        return value;
+    }
+    source.problem(path, format!("{value} is not within {} to {}", range.start(), range.end()));
+    default
+}
+
+/// Returns the text, trimmed of nothing; notes a problem when it is missing, empty or too long.
+fn name(value: Option<&String>, path: String, source: &mut SourceText<'_>) -> Arc<str> {
+    match value {
+        None => source.problem(path, "is missing"),
+        Some(text) if text.trim().is_empty() => source.problem(path, "is empty"),
+        Some(text) if text.len() > NAME_BYTES_MAX => {
+            source.problem(path, format!("{} bytes, at most {NAME_BYTES_MAX}", text.len()));
+        }
+        Some(text) => return Arc::from(text.as_str()),
+    }
+    Arc::from("")
+}
+
+fn unique<'a>(
+    names: impl Iterator<Item = &'a str>,
+    path: impl Fn(usize) -> String,
+    source: &mut SourceText<'_>,
+) {
+    let names: Vec<&str> = names.collect();
+    for at in duplicates(names.iter().copied()) {
+        if !names[at].is_empty() {
+            source.problem(path(at), format!("{:?} is taken by an earlier entry", names[at]));
+        }
+    }
+}
+
+fn check_server(file: &File, source: &mut SourceText<'_>) -> Option<ServerConfig> {
+    let grpc_text = file.server.grpc_listen.as_deref().unwrap_or(GRPC_LISTEN);
+    let grpc_listen = address(grpc_text, "server.grpc_listen", source);
+    let http_text = file.server.http_listen.as_deref().unwrap_or(HTTP_LISTEN);
+    let http_listen = match http_text {
+        "off" => None,
+        text => address(text, "server.http_listen", source),
+    };
+    let drain = within(file.server.drain_ms, DRAIN_MS, 0..=3_600_000, "server.drain_ms", source);
+    let bytes = within(
+        file.server.message_bytes_max,
+        MESSAGE_BYTES_MAX,
+        1024..=1 << 30,
+        "server.message_bytes_max",
+        source,
+    );
+    Some(ServerConfig {
+        grpc_listen: grpc_listen?,
+        http_listen,
+        drain: Duration::from_millis(drain),
+        message_bytes_max: bytes as usize,
+    })
+}
+
+fn address(text: &str, path: &str, source: &mut SourceText<'_>) -> Option<SocketAddr> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        source.problem(path, format!("{text:?} is not an address such as 127.0.0.1:50051"));
+    }
+    parsed
+}
+
+fn check_classifier(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) -> ClassifierConfig {
+    let written = &file.classifier;
+    let bundle = written.bundle.as_ref().map(|text| match folder {
+        Some(folder) => folder.join(text),
+        None => PathBuf::from(text),
+    });
+    let workers = within(written.workers, 0, 0..=256, "classifier.workers", source) as usize;
+    ClassifierConfig {
+        enabled: written.enabled.unwrap_or(true),
+        bundle,
+        device: written.device.unwrap_or(Device::Auto),
+        workers: (workers > 0).then_some(workers),
+        queue_max: within(written.queue_max, QUEUE_MAX, 1..=65_536, "classifier.queue_max", source) as usize,
+        queue_full: written.queue_full.unwrap_or(QueueFull::DefaultTier),
+        wait_max: Duration::from_millis(within(
+            written.wait_ms_max,
+            WAIT_MS_MAX,
+            1..=600_000,
+            "classifier.wait_ms_max",
+            source,
+        )),
+        cache_entries: within(
+            written.cache_entries,
+            CACHE_ENTRIES,
+            0..=100_000_000,
+            "classifier.cache_entries",
+            source,
+        ),
+    }
+}
+
+fn check_policy(file: &File, names: &Names<'_>, source: &mut SourceText<'_>) -> PolicyConfig {
+    let written = &file.policy;
+    let quality = written.quality.unwrap_or(QUALITY);
+    if !(0.0..=1.0).contains(&quality) {
+        source.problem("policy.quality", format!("{quality} is not within 0 to 1"));
+    }
+    let value_usd = written.value_usd.unwrap_or(VALUE_USD);
+    if !value_usd.is_finite() || value_usd <= 0.0 {
+        source.problem("policy.value_usd", format!("{value_usd} is not above 0"));
+    }
+    let default_tier = names
+        .tier(written.default_tier.as_ref(), "policy.default_tier".to_owned(), source)
+        .unwrap_or(Tier(1.min(names.tiers.len().saturating_sub(1))));
+    PolicyConfig {
+        objective: written.objective.unwrap_or(Objective::Threshold),
+        quality,
+        value_usd,
+        default_tier,
+        low_confidence: written.low_confidence.unwrap_or(LowConfidence::OneTierUp),
+    }
+}
+
+fn check_targets(written: &[TargetFile], source: &mut SourceText<'_>) -> Vec<TargetConfig> {
+    if written.is_empty() {
+        source.problem("targets", "there is none: nothing could answer");
+    }
+    if written.len() > TARGETS_MAX {
+        source.problem("targets", format!("{} targets, at most {TARGETS_MAX}", written.len()));
+    }
+    let targets: Vec<TargetConfig> =
+        written.iter().enumerate().map(|(at, target)| check_target(at, target, source)).collect();
+    unique(targets.iter().map(|target| &*target.id.0), |at| format!("targets[{at}].id"), source);
+    targets
+}
+
+fn check_target(at: usize, written: &TargetFile, source: &mut SourceText<'_>) -> TargetConfig {
+    let path = |key: &str| format!("targets[{at}].{key}");
+    let mut price = |value: Option<f64>, key: &str| match value {
+        Some(price) if price.is_finite() && price >= 0.0 => price,
+        Some(price) => {
+            source.problem(path(key), format!("{price} is not a price of at least 0"));
+            0.0
+        }
+        None => {
+            source.problem(path(key), "is missing: without a price no cost can be told");
+            0.0
+        }
+    };
+    let input_usd_per_mtok = price(written.input_usd_per_mtok, "input_usd_per_mtok");
+    let output_usd_per_mtok = price(written.output_usd_per_mtok, "output_usd_per_mtok");
+    match &written.price_date {
+        Some(date) if is_date(date) => {}
+        Some(date) => source.problem(path("price_date"), format!("{date:?} is not a day as YYYY-MM-DD")),
+        None => source.problem(path("price_date"), "is missing: say when the prices were read"),
+    }
+    if written.context_tokens.is_none() {
+        source.problem(path("context_tokens"), "is missing");
+    }
+    let context_tokens =
+        within(written.context_tokens, TOKENS_MAX, 1..=TOKENS_MAX, &path("context_tokens"), source);
+    let output_tokens_max = within(
+        written.output_tokens_max,
+        context_tokens,
+        1..=context_tokens,
+        &path("output_tokens_max"),
+        source,
+    );
+    let output_tokens_typical = within(
+        written.output_tokens_typical,
+        OUTPUT_TOKENS_TYPICAL.min(output_tokens_max),
+        1..=output_tokens_max,
+        &path("output_tokens_typical"),
+        source,
+    );
+    let latency_ms_typical = written
+        .latency_ms_typical
+        .map(|latency| within(Some(latency), 1, 1..=86_400_000, &path("latency_ms_typical"), source) as u32);
+    let weight = written.weight.unwrap_or(1.0);
+    if !weight.is_finite() || weight <= 0.0 {
+        source.problem(path("weight"), format!("{weight} is not above 0"));
+    }
+    let has = |feature| written.features.contains(&feature);
+    TargetConfig {
+        id: TargetId(name(written.id.as_ref(), path("id"), source)),
+        provider: name(written.provider.as_ref(), path("provider"), source),
+        model: name(written.model.as_ref(), path("model"), source),
+        input_usd_per_mtok,
+        output_usd_per_mtok,
+        price_date: written.price_date.clone().unwrap_or_default(),
+        context_tokens: context_tokens as u32,
+        output_tokens_max: output_tokens_max as u32,
+        output_tokens_typical: output_tokens_typical as u32,
+        latency_ms_typical,
+        features: Features {
+            tools: has(FeatureFile::Tools),
+            vision: has(FeatureFile::Vision),
+            json: has(FeatureFile::Json),
+        },
+        weight,
+    }
+}
+
+/// Whether the text is a day of the calendar, YYYY-MM-DD.
+fn is_date(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut number = |digits: usize| {
+        parts.next().filter(|part| part.len() == digits).and_then(|part| part.parse::<u32>().ok())
+    };
+    let (year, month, day) = (number(4), number(2), number(2));
+    let leap = year.is_some_and(|y| (y % 4 == 0 && y % 100 != 0) || y % 400 == 0);
+    let days = match month {
+        Some(1 | 3 | 5 | 7 | 8 | 10 | 12) => 31,
+        Some(4 | 6 | 9 | 11) => 30,
+        Some(2) if leap => 29,
+        Some(2) => 28,
+        _ => 0,
+    };
+    year.is_some() && day.is_some_and(|day| (1..=days).contains(&day)) && parts.next().is_none()
+}
+
+fn check_tiers(
+    written: &[TierFile],
+    targets: &[TargetConfig],
+    source: &mut SourceText<'_>,
+) -> Vec<TierConfig> {
+    if written.is_empty() {
+        source.problem("tiers", "there is none: nothing could be chosen");
+    }
+    if written.len() > TIERS_MAX {
+        source.problem("tiers", format!("{} tiers, at most {TIERS_MAX}", written.len()));
+    }
+    let tiers: Vec<TierConfig> = written
+        .iter()
+        .enumerate()
+        .map(|(at, tier)| {
+            let tier_name = name(tier.name.as_ref(), format!("tiers[{at}].name"), source);
+            let ids = tier.targets.as_deref().unwrap_or_default();
+            if ids.is_empty() {
+                source.problem(format!("tiers[{at}].targets"), "is empty: the tier could not answer");
+            }
+            for twice in duplicates(ids.iter().map(String::as_str)) {
+                source.problem(format!("tiers[{at}].targets[{twice}]"), "is listed twice");
+            }
+            TierConfig {
+                level: tier.level.as_deref().map_or_else(|| tier_name.clone(), Arc::from),
+                name: tier_name,
+                targets: ids
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, id)| {
+                        target_named(targets, id, format!("tiers[{at}].targets[{index}]"), source)
+                    })
+                    .collect(),
+                order: tier.order.unwrap_or(Order::Listed),
+            }
+        })
+        .collect();
+    unique(tiers.iter().map(|tier| &*tier.name), |at| format!("tiers[{at}].name"), source);
+    tiers
+}
+
+fn check_intent(
+    intent: &str,
+    written: &IntentFile,
+    names: &Names<'_>,
+    source: &mut SourceText<'_>,
+) -> TierLimits {
+    let prefix = format!("intents.{intent}");
+    let limits = names.limits(written.tier_min.as_ref(), written.tier_max.as_ref(), &prefix, source);
+    match names.tier(written.tier.as_ref(), format!("{prefix}.tier"), source) {
+        None => limits,
+        Some(tier) => {
+            if limits != TierLimits::default() {
+                source.problem(format!("{prefix}.tier"), "leaves no use for tier_min and tier_max");
+            }
+            TierLimits { tier_min: Some(tier), tier_max: Some(tier) }
+        }
+    }
+}
+
+fn check_rules(written: &[RuleFile], names: &Names<'_>, source: &mut SourceText<'_>) -> Vec<RuleConfig> {
+    if written.len() > RULES_MAX {
+        source.problem("rules", format!("{} rules, at most {RULES_MAX}", written.len()));
+    }
+    let rules: Vec<RuleConfig> =
+        written.iter().enumerate().map(|(at, rule)| check_rule(at, rule, names, source)).collect();
+    unique(rules.iter().map(|rule| &*rule.id), |at| format!("rules[{at}].id"), source);
+    rules
+}
+
+fn check_rule(at: usize, written: &RuleFile, names: &Names<'_>, source: &mut SourceText<'_>) -> RuleConfig {
+    let prefix = format!("rules[{at}]");
+    let path = |key: &str| format!("{prefix}.{key}");
+    check_patterns(&prefix, written, source);
+    let range = |low: Option<u64>, high: Option<u64>, key: &str, source: &mut SourceText<'_>| {
+        if let (Some(low), Some(high)) = (low, high)
+            && low > high
+        {
+            source.problem(path(key), "is above its maximum: the rule could never match");
+        }
+        let clamp = |value: u64| value.min(TOKENS_MAX) as u32;
+        (low.map(clamp), high.map(clamp))
+    };
+    let (prompt_tokens_min, prompt_tokens_max) =
+        range(written.prompt_tokens_min, written.prompt_tokens_max, "prompt_tokens_min", source);
+    let (turns_min, turns_max) = range(written.turns_min, written.turns_max, "turns_min", source);
+    let tier = names.tier(written.tier.as_ref(), path("tier"), source);
+    let target =
+        written.target.as_ref().and_then(|id| target_named(names.targets, id, path("target"), source));
+    if written.tier.is_some() && written.target.is_some() {
+        source.problem(path("target"), "and tier are both set: a target implies its tier");
+    }
+    let intent =
+        written.intent.as_ref().map(|intent| name(Some(intent), path("intent"), source));
+    let limits = names.limits(written.tier_min.as_ref(), written.tier_max.as_ref(), &prefix, source);
+    let effects = [&written.tier, &written.target, &written.intent, &written.tier_min, &written.tier_max];
+    if effects.iter().all(|effect| effect.is_none()) {
+        source.problem(prefix.as_str(), "does nothing: set tier, target, intent, tier_min or tier_max");
+    }
+    let fixes = (tier.is_some() || target.is_some() || intent.is_some())
+        .then_some(Fixes { tier, target, intent });
+    RuleConfig {
+        id: name(written.id.as_ref(), path("id"), source),
+        description: written.description.clone().unwrap_or_default(),
+        patterns: Patterns {
+            on: written.on.unwrap_or(TextSource::LastUser),
+            any: written.any.clone(),
+            all: written.all.clone(),
+            none: written.none.clone(),
+        },
+        conditions: Conditions {
+            task_type: written.task_type.clone(),
+            tags: written.tags.clone(),
+            tenant: written.tenant.clone(),
+            language: written.language.clone(),
+            prompt_tokens_min,
+            prompt_tokens_max,
+            turns_min: turns_min.map(|turns| turns as usize),
+            turns_max: turns_max.map(|turns| turns as usize),
+            needs_tools: written.needs_tools,
+            needs_vision: written.needs_vision,
+            needs_json: written.needs_json,
+            latency_ms_max: written.latency_ms_max.map(|ms| ms.min(u64::from(u32::MAX)) as u32),
+        },
+        fixes,
+        limits,
+    }
+}
+
+fn check_patterns(prefix: &str, written: &RuleFile, source: &mut SourceText<'_>) {
+    let count = written.any.len() + written.all.len() + written.none.len();
+    if count > PATTERNS_PER_RULE_MAX {
+        source.problem(prefix, format!("{count} patterns, at most {PATTERNS_PER_RULE_MAX} in one rule"));
+    }
+    for (key, patterns) in [("any", &written.any), ("all", &written.all), ("none", &written.none)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            if let Err(message) = check_pattern(pattern) {
+                source.problem(format!("{prefix}.{key}[{index}]"), message);
+            }
+        }
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return Err(format!("{} bytes, at most {PATTERN_BYTES_MAX} in one pattern", pattern.len()));
+    }
+    match RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build() {
+        Ok(_) => Ok(()),
+        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
+            "is larger than {PATTERN_COMPILED_BYTES_MAX} bytes when compiled: shorten its repetitions"
+        )),
+        // The library draws the pattern with a caret over several lines; its last line says why.
+        Err(error) => {
+            let text = error.to_string();
+            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Err(format!("not a regular expression: {why}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for good in ["2026-11-21", "2024-02-29", "2000-02-29"] {
+            assert!(is_date(good), "{good}");
+        }
+        for bad in ["2026-13-01", "2026-02-29", "1900-02-29", "26-01-01", "2026-1-1", "2026-01-01-01", ""] {
+            assert!(!is_date(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_too_large_or_broken_say_why() {
+        assert!(check_pattern(r"\bcafé\b").is_ok());
+        assert!(check_pattern("(a").unwrap_err().contains("unclosed group"));
+        assert!(check_pattern(r"\w{1000}{100}").unwrap_err().contains("when compiled"));
+        assert!(check_pattern(&"a".repeat(5000)).unwrap_err().contains("at most 4096"));
+    }
+}

@@ -1,0 +1,291 @@
+//! TOML text -> [`Config`]: structural problems here, all of them, then the checks of `check`.
+//!
+//! serde stops at its first error. To report every one, the entry it stumbled over is noted with
+//! its path and line, taken out, and the rest is read again.
+
+use std::{ops::Range, path::Path};
+
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Config, ConfigError, DEFAULT_TOML, Problem, check, file::File};
+
+/// Reading stops collecting structural problems here; a file with more is not a configuration.
+const STRUCTURAL_PROBLEMS_MAX: usize = 100;
+
+/// Largest configuration file accepted, bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads the file at `path` over the compiled-in configuration.
+pub fn read_file(path: &Path) -> Result<Config, ConfigError> {
+    let failed = |message: String| ConfigError {
+        origin: path.display().to_string(),
+        problems: vec![Problem { path: String::new(), line: None, message }],
+    };
+    let size = std::fs::metadata(path).map_err(|error| failed(format!("cannot read: {error}")))?;
+    if size.len() > FILE_BYTES_MAX {
+        return Err(failed(format!("{} bytes, at most {FILE_BYTES_MAX} are read", size.len())));
+    }
+    let bytes = std::fs::read(path).map_err(|error| failed(format!("cannot read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytecount(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        failed(format!("line {line}: not UTF-8"))
+    })?;
+    read(&text, path.display().to_string(), path.parent())
+}
+
+/// Reads `text` over the compiled-in configuration; an empty text is that configuration.
+pub fn read_text(text: &str) -> Result<Config, ConfigError> {
+    read(text, "configuration".to_owned(), None)
+}
+
+fn bytecount(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+fn read(text: &str, origin: String, folder: Option<&Path>) -> Result<Config, ConfigError> {
+    let (file, mut source) = parse(text);
+    let (defaults, _) = parse(DEFAULT_TOML);
+    let file = over_defaults(file, &source, defaults);
+    let config = check::check(&file, folder, &mut source);
+    match config {
+        Some(config) if source.problems.is_empty() => Ok(config),
+        _ => {
+            let mut problems = source.problems;
+            problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+            Err(ConfigError { origin, problems })
+        }
+    }
+}
+
+/// Replaces each section that the text does not have by the compiled-in one.
+fn over_defaults(file: File, source: &SourceText<'_>, defaults: File) -> File {
+    macro_rules! pick {
+        ($($section:ident),*) => {
+            File { $($section: if source.has(stringify!($section)) { file.$section } else { defaults.$section }),* }
+        };
+    }
+    pick!(server, limits, classifier, policy, sessions, tiers, targets, rules, intents)
+}
+
+/// The text that was read, what is wrong with it, and where each key stands.
+pub struct SourceText<'text> {
+    text: &'text str,
+    table: DeTable<'text>,
+    /// Entries taken out because they could not be read; nothing more is said about them.
+    removed: Vec<String>,
+    pub problems: Vec<Problem>,
+}
+
+impl SourceText<'_> {
+    /// Notes a problem at `path`, with the line of the nearest key that exists.
+    pub fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let path = path.into();
+        if self.removed.iter().any(|removed| path.starts_with(removed.as_str())) {
+            return;
+        }
+        let line = self.line_of(&path);
+        self.problems.push(Problem { path, line, message: message.into() });
+    }
+
+    /// Returns whether the text has this section, readable or not.
+    fn has(&self, section: &str) -> bool {
+        self.table.keys().any(|key| key.get_ref() == section)
+            || self.removed.iter().any(|path| path == section)
+    }
+
+    fn line_of(&self, path: &str) -> Option<usize> {
+        let mut steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
+        let (key, mut value) = entry(&self.table, steps.next()?)?;
+        let mut span = key;
+        for step in steps {
+            match value.get_ref() {
+                DeValue::Table(table) => match entry(table, step) {
+                    Some((key, next)) => (span, value) = (key, next),
+                    None => break,
+                },
+                DeValue::Array(array) => match step.parse().ok().and_then(|at: usize| array.get(at)) {
+                    Some(next) => (span, value) = (next.span(), next),
+                    None => break,
+                },
+                _ => break,
+            }
+        }
+        Some(line_at(self.text, span.start))
+    }
+}
+
+fn entry<'table, 'text>(
+    table: &'table DeTable<'text>,
+    name: &str,
+) -> Option<(Range<usize>, &'table Spanned<DeValue<'text>>)> {
+    table
+        .iter()
+        .find(|(key, _)| key.get_ref() == name)
+        .map(|(key, value)| (key.span(), value))
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + bytecount(&text.as_bytes()[..offset.min(text.len())])
+}
+
+fn parse(text: &str) -> (File, SourceText<'_>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let span = table.span();
+    let mut source =
+        SourceText { text, table: table.into_inner(), removed: Vec::new(), problems: Vec::new() };
+    source.problems.extend(errors.iter().map(|error| Problem {
+        path: String::new(),
+        line: error.span().map(|span| line_at(text, span.start)),
+        message: one_line(error.message()),
+    }));
+    if !source.problems.is_empty() {
+        // Half a table would only produce follow-up problems.
+        source.removed.push(String::new());
+        return (File::default(), source);
+    }
+    let mut rest = source.table.clone();
+    for _ in 0..STRUCTURAL_PROBLEMS_MAX {
+        let deserializer = toml::Deserializer::from(Spanned::new(span.clone(), rest.clone()));
+        let error = match File::deserialize(deserializer) {
+            Ok(file) => return (file, source),
+            Err(error) => error,
+        };
+        let removed = error.span().and_then(|span| take_out(&mut rest, &span, ""));
+        source.problems.push(Problem {
+            path: removed.clone().unwrap_or_default(),
+            line: error.span().map(|span| line_at(text, span.start)),
+            message: one_line(error.message()),
+        });
+        match removed {
+            Some(path) => source.removed.push(path),
+            None => break,
+        }
+    }
+    (File::default(), source)
+}
+
+/// Takes out the innermost table entry whose key or value covers `span`; returns its path.
+fn take_out(table: &mut DeTable<'_>, span: &Range<usize>, prefix: &str) -> Option<String> {
+    let covers = |range: Range<usize>| range.start <= span.start && span.end <= range.end;
+    let holds = |value: &Spanned<DeValue<'_>>| covers(value.span()) || holds_below(value, span);
+    let key = table
+        .iter()
+        .find(|(key, value)| covers(key.span()) || holds(value))
+        .map(|(key, _)| key.clone())?;
+    let path = if prefix.is_empty() {
+        key.get_ref().to_string()
+    } else {
+        format!("{prefix}.{}", key.get_ref())
+    };
+    let value = table.get_mut(&key).expect("found above");
+    let deeper = match value.get_mut() {
+        DeValue::Table(inner) => take_out(inner, span, &path),
+        DeValue::Array(items) => items.iter_mut().enumerate().find_map(|(at, item)| match item.get_mut() {
+            DeValue::Table(inner) => take_out(inner, span, &format!("{path}[{at}]")),
+            _ => None,
+        }),
+        _ => None,
+    };
+    deeper.or_else(|| {
+        table.remove(&key);
+        Some(path)
+    })
+}
+
+/// Whether something below `value` covers `span`: the entries of `[[x]]` lie outside its own span.
+fn holds_below(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    let covers = |range: Range<usize>| range.start <= span.start && span.end <= range.end;
+    match value.get_ref() {
+        DeValue::Table(table) => table
+            .iter()
+            .any(|(key, value)| covers(key.span()) || covers(value.span()) || holds_below(value, span)),
+        DeValue::Array(items) => {
+            items.iter().any(|item| covers(item.span()) || holds_below(item, span))
+        }
+        _ => false,
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        read_text(text).expect_err("a problem").problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_compiled_in_configuration_is_valid() {
+        if let Err(error) = read_text(DEFAULT_TOML) {
+            panic!("{error}");
+        }
+        assert_eq!(super::super::default_config().tiers.len(), 4);
+    }
+
+    #[test]
+    fn a_section_replaces_the_built_in_one_and_leaves_the_others() {
+        let config = read_text("rules = []\n[policy]\nquality = 0.9\n").unwrap();
+        assert!(config.rules.is_empty());
+        assert_eq!(config.policy.quality, 0.9);
+        assert_eq!(config.tiers.len(), 4);
+    }
+
+    #[test]
+    fn five_mistakes_are_five_problems_with_their_lines() {
+        let text = r#"
+[policy]
+quality = 2.0
+kwality = 1
+default_tier = "enormous"
+
+[server]
+grpc_listen = 50051
+drain_ms = "ten"
+"#;
+        let got = problems(text);
+        assert_eq!(got.len(), 5, "{got:#?}");
+        assert!(got[0].starts_with("line 3: policy.quality: "), "{got:#?}");
+        assert!(got[1].starts_with("line 4: policy.kwality: unknown field"), "{got:#?}");
+        assert!(got[2].starts_with("line 5: policy.default_tier: "), "{got:#?}");
+        assert!(got[3].starts_with("line 8: server.grpc_listen: invalid type"), "{got:#?}");
+        assert!(got[4].starts_with("line 9: server.drain_ms: invalid type"), "{got:#?}");
+    }
+
+    #[test]
+    fn mistakes_inside_array_tables_carry_their_index() {
+        let text = r#"
+[[rules]]
+id = "a"
+tier = "simple"
+
+[[rules]]
+id = "b"
+any = ["(unclosed"]
+teir = "simple"
+"#;
+        let got = problems(text);
+        assert!(got.iter().any(|p| p.starts_with("line 9: rules[1].teir: unknown field")), "{got:#?}");
+        assert!(got.iter().any(|p| p.starts_with("line 8: rules[1].any[0]: ")), "{got:#?}");
+    }
+
+    #[test]
+    fn broken_toml_is_a_problem_with_its_line() {
+        let got = problems("[policy\nquality = 1");
+        assert!(got[0].starts_with("line 1: "), "{got:#?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z\\[\\]=\"{}.\n 0-9]{0,200}") {
+            let _ = read_text(&text);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("architecture.md")]
+
+pub mod prompt;
+
+pub mod config;
+
+pub mod routing;
+
+pub mod telemetry;
+
+pub mod live;
+
+pub mod server;
+
+pub mod cli;

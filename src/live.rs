@@ -1,0 +1,79 @@
+//! What a request holds: one router, loaded, verified and exchanged as a whole.
+//!
+//! A request takes the router once and keeps it to its end, so it never sees a mix of two.
+
+use std::{sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    config::Config,
+    routing::{
+        Router, RouterError,
+        classifier::{Classifier, OnnxClassifier, SessionError},
+        sessions::Sessions,
+    },
+    telemetry,
+};
+
+/// Generation of the first configuration.
+const FIRST_GENERATION: u64 = 1;
+
+/// Why the configured classifier cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("configuration and bundle do not fit: {0}")]
+    Fit(#[from] RouterError),
+}
+
+/// The router that requests take.
+pub struct Live {
+    router: ArcSwap<Router>,
+    sessions: Arc<Sessions>,
+}
+
+impl Live {
+    /// Starts with rules and default tier only; the classifier comes by [`Live::load_classifier`].
+    pub fn start(config: Config) -> Result<Self, RouterError> {
+        let config = Arc::new(config);
+        let sessions = Arc::new(Sessions::new(&config.sessions));
+        let router = Router::new(config, None, Arc::clone(&sessions), FIRST_GENERATION)?;
+        Ok(Self { router: ArcSwap::from_pointee(router), sessions })
+    }
+
+    /// Loads the configured classifier, checks it and exchanges the router for one that asks it.
+    ///
+    /// Blocks for some tenths of a second. On an error the router before goes on serving.
+    pub fn load_classifier(&self) -> Result<(), LiveError> {
+        let started = Instant::now();
+        let config = Arc::clone(self.router().config());
+        let classifier = OnnxClassifier::load(&config.classifier)?;
+        let runs = classifier.describe().runs.clone();
+        let version = Arc::clone(&classifier.describe().version);
+        self.set_classifier(Arc::new(classifier))?;
+        tracing::info!(%version, runs, took_ms = started.elapsed().as_millis() as u64, "classifier ready");
+        Ok(())
+    }
+
+    /// Exchanges the router for one that asks this classifier.
+    pub fn set_classifier(&self, classifier: Arc<dyn Classifier>) -> Result<(), RouterError> {
+        let config = Arc::clone(self.router().config());
+        let router = Router::new(config, Some(classifier), Arc::clone(&self.sessions), FIRST_GENERATION)?;
+        self.router.store(Arc::new(router));
+        telemetry::classifier_ready(true);
+        Ok(())
+    }
+
+    /// Returns the router of this moment.
+    pub fn router(&self) -> Arc<Router> {
+        self.router.load_full()
+    }
+
+    /// Returns whether every part that the configuration asks for is there.
+    pub fn is_ready(&self) -> bool {
+        let router = self.router.load();
+        router.classifier().is_some() || !router.config().classifier.enabled
+    }
+}

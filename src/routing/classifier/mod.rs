@@ -1,0 +1,246 @@
+//! Text -> calibrated scores, by a fine-tuned BERT.
+//!
+//! A [`Classifier`] takes an excerpt of a prompt and answers later, or says at once that it is
+//! overloaded. Nothing here decides what follows from the scores.
+
+mod bundle;
+mod library;
+mod scores;
+mod session;
+mod tokenize;
+mod workers;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+pub use self::{
+    bundle::{Bundle, BundleError, Manifest},
+    scores::Scores,
+    session::{RunsOn, SessionError},
+    tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
+};
+use self::{
+    bundle::GoldenSample,
+    scores::{intent_probabilities, sufficiencies},
+    session::{ModelSession, OutputSizes},
+    workers::{Job, Shared, Workers},
+};
+use crate::{
+    config::{ClassifierConfig, Device},
+    prompt::{Context, Intent, Message, Preferences, Prompt, Role, Shape},
+    telemetry,
+};
+
+/// More sessions than this rarely help one process and cost memory each.
+const WORKERS_MAX_BY_DEFAULT: usize = 8;
+
+/// Why one prompt got no scores. Routing goes on without them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClassifyError {
+    #[error("the classifier's queue is full")]
+    Overloaded,
+    #[error("no scores within {} ms", .0.as_millis())]
+    TooLate(Duration),
+    #[error("the classifier failed: {0}")]
+    Failed(String),
+    #[error("the classifier has stopped")]
+    Stopped,
+}
+
+/// Scores and where their time went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    pub scores: Scores,
+    pub times: StageTimes,
+}
+
+/// Microseconds of each stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    pub queue_us: u64,
+    pub tokenize_us: u64,
+    pub inference_us: u64,
+}
+
+/// Something that scores prompts: the ONNX model, or a scripted one in tests.
+pub trait Classifier: Send + Sync {
+    /// Returns what the scores stand for and how text is read.
+    fn describe(&self) -> &Description;
+
+    /// Takes a prompt; the answer comes through the receiver. Never blocks.
+    fn submit(
+        &self,
+        excerpt: Excerpt,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Scored, ClassifyError>>, ClassifyError>;
+}
+
+/// What a classifier's scores stand for.
+#[derive(Debug, Clone)]
+pub struct Description {
+    pub name: Arc<str>,
+    pub version: Arc<str>,
+    pub intents: Vec<Intent>,
+    /// Weakest first.
+    pub levels: Vec<Arc<str>>,
+    pub input: InputLimits,
+    /// For a person: device, sessions, library.
+    pub runs: String,
+}
+
+/// A bundle's model on threads of its own.
+pub struct OnnxClassifier {
+    description: Description,
+    workers: Workers,
+}
+
+impl OnnxClassifier {
+    /// Loads the configured bundle, checks its golden samples and starts its sessions.
+    ///
+    /// Takes some tenths of a second and blocks: call it off the reactor.
+    pub fn load(config: &ClassifierConfig) -> Result<Self, SessionError> {
+        let bundle = match &config.bundle {
+            Some(folder) => Bundle::read(folder)?,
+            None => Bundle::embedded()?,
+        };
+        Self::start(bundle, config)
+    }
+
+    fn start(bundle: Bundle, config: &ClassifierConfig) -> Result<Self, SessionError> {
+        let Bundle { manifest, model, tokenizer, golden } = bundle;
+        let encoder = Encoder::new(&tokenizer, manifest.input)?;
+        drop(tokenizer);
+        let sizes =
+            OutputSizes { intents: manifest.labels.intents.len(), sufficiencies: manifest.labels.levels.len() - 1 };
+        let (mut first, runs_on) = ModelSession::open(&model, sizes, config.device, 1)?;
+        check_golden(&golden, &manifest, &encoder, &mut first)?;
+        let device = match runs_on {
+            RunsOn::Cuda => Device::Cuda,
+            RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => Device::Cpu,
+        };
+        let count = config.workers.unwrap_or_else(|| workers_for(&runs_on));
+        let mut sessions = vec![first];
+        for _ in 1..count {
+            sessions.push(ModelSession::open(&model, sizes, device, 1)?.0);
+        }
+        drop(model);
+        let description = describe(&manifest, &runs_on, count, &session::runtime()?.description);
+        let intents = description.intents.clone();
+        let shared = Arc::new(Shared { encoder, manifest, intents });
+        let workers = Workers::start(shared, sessions, config.queue_max)
+            .map_err(|error| BundleError::Graph { why: format!("no thread for a session: {error}") })?;
+        Ok(Self { description, workers })
+    }
+}
+
+impl Classifier for OnnxClassifier {
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn submit(
+        &self,
+        excerpt: Excerpt,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Scored, ClassifyError>>, ClassifyError> {
+        let (reply, receiver) = oneshot::channel();
+        let outcome = self.workers.submit(Job { excerpt, deadline, queued_at: Instant::now(), reply });
+        telemetry::classifier_waiting(self.workers.waiting());
+        outcome.map(|()| receiver)
+    }
+}
+
+fn workers_for(runs_on: &RunsOn) -> usize {
+    match runs_on {
+        RunsOn::Cuda => 1,
+        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(WORKERS_MAX_BY_DEFAULT),
+    }
+}
+
+fn describe(manifest: &Manifest, runs_on: &RunsOn, sessions: usize, library: &str) -> Description {
+    let plural = if sessions == 1 { "" } else { "s" };
+    Description {
+        name: Arc::from(manifest.name.as_str()),
+        version: Arc::from(manifest.version.as_str()),
+        intents: manifest.labels.intents.iter().map(|name| Intent(Arc::from(name.as_str()))).collect(),
+        levels: manifest.labels.levels.iter().map(|name| Arc::from(name.as_str())).collect(),
+        input: manifest.input,
+        runs: format!("{sessions} session{plural} on {runs_on}, ONNX Runtime from {library}"),
+    }
+}
+
+/// Runs every golden sample and compares each probability with the manifest's tolerance.
+fn check_golden(
+    samples: &[GoldenSample],
+    manifest: &Manifest,
+    encoder: &Encoder,
+    session: &mut ModelSession,
+) -> Result<(), BundleError> {
+    let tolerance = manifest.golden.tolerance;
+    for (at, sample) in samples.iter().enumerate() {
+        let line = at + 1;
+        let differs = |what: String, got: f64, expected: f64| BundleError::Golden {
+            line,
+            id: sample.id.clone(),
+            what,
+            got,
+            expected,
+            tolerance,
+        };
+        let broken =
+            |why: String| BundleError::Broken { file: "golden.jsonl".to_owned(), why: format!("line {line}: {why}") };
+        let prompt = golden_prompt(sample).map_err(broken)?;
+        let encoded = encoder.encode(&Excerpt::of(&prompt, &manifest.input)).map_err(broken)?;
+        if encoded.ids.len() != sample.tokens {
+            return Err(differs("number of tokens".to_owned(), encoded.ids.len() as f64, sample.tokens as f64));
+        }
+        if encoded.truncated != sample.truncated {
+            let number = |truncated| f64::from(u8::from(truncated));
+            return Err(differs("truncated".to_owned(), number(encoded.truncated), number(sample.truncated)));
+        }
+        let logits = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
+        let intents = intent_probabilities(&logits.intent, manifest.calibration.intent_temperature);
+        for (name, &got) in manifest.labels.intents.iter().zip(&intents) {
+            let expected =
+                *sample.intent.get(name).ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
+            // Written so that NaN counts as a difference.
+            if !((got - expected).abs() <= tolerance) {
+                return Err(differs(format!("intent {name}"), got, expected));
+            }
+        }
+        let levels = sufficiencies(&logits.sufficiency, &manifest.calibration);
+        if levels.len() != sample.sufficiency.len() {
+            return Err(broken(format!("has {} sufficiencies", sample.sufficiency.len())));
+        }
+        for (level, (&got, &expected)) in manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency)) {
+            if !((got - expected).abs() <= tolerance) {
+                return Err(differs(format!("sufficiency of {level}"), got, expected));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn golden_prompt(sample: &GoldenSample) -> Result<Prompt, String> {
+    let messages = sample
+        .messages
+        .iter()
+        .map(|message| {
+            let role = Role::parse(&message.role).ok_or_else(|| format!("unknown role {:?}", message.role))?;
+            Ok(Message { role, content: message.content.clone() })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    Ok(Prompt {
+        messages,
+        context: Context::default(),
+        shape: Shape::default(),
+        preferences: Preferences::default(),
+        explain: false,
+    })
+}

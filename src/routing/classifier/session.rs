@@ -1,0 +1,247 @@
+//! ONNX Runtime: the only file that names `ort`.
+//!
+//! Loads the library once, builds sessions, runs one prompt at a time. Never pads and never
+//! batches: dynamic int8 scores depend on batch mates, and a prompt's scores must not.
+
+use std::sync::OnceLock;
+
+use ort::{
+    environment::Environment,
+    ep::CUDA,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::{Outlet, TensorElementType, TensorRef, ValueType},
+};
+
+use super::{bundle::BundleError, library};
+use crate::config::Device;
+
+const INPUTS: [&str; 2] = ["input_ids", "attention_mask"];
+const INTENT: &str = "intent_logits";
+const SUFFICIENCY: &str = "sufficiency_logits";
+const EMBEDDING: &str = "embedding";
+
+/// Why no session can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No library; the text says where it was looked for and how to fix it.
+    #[error("{0}")]
+    Library(String),
+    #[error("CUDA was asked for and does not work here: {0}")]
+    Cuda(String),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Where a session really runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunsOn {
+    Cpu,
+    Cuda,
+    /// CUDA was tried first, and this is why it is not used.
+    CpuWithoutCuda(String),
+}
+
+impl std::fmt::Display for RunsOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda => f.write_str("cuda"),
+            Self::CpuWithoutCuda(why) => write!(f, "cpu (cuda not used: {why})"),
+        }
+    }
+}
+
+/// The loaded library.
+pub struct Runtime {
+    environment: Environment,
+    /// For a person: which file, which version.
+    pub description: String,
+}
+
+/// Returns the library, loading it at the first call; later calls answer the same.
+pub fn runtime() -> Result<&'static Runtime, SessionError> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    RUNTIME.get_or_init(load).as_ref().map_err(|why| SessionError::Library(why.clone()))
+}
+
+fn load() -> Result<Runtime, String> {
+    let mut tried = Vec::new();
+    for candidate in library::candidates() {
+        let path = match candidate.found {
+            Ok(path) => path,
+            Err(why) => {
+                tried.push((candidate.origin, why));
+                continue;
+            }
+        };
+        // A library that is too old or of another machine is passed over like a missing one.
+        let built = ort::init_from(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|builder| {
+                let builder = builder.with_name("pointsman").with_telemetry(false);
+                builder.build().map_err(|error| error.to_string())
+            });
+        match built {
+            Ok(environment) => {
+                let description = format!("{} ({})", path.display(), candidate.origin);
+                return Ok(Runtime { environment, description });
+            }
+            Err(why) => tried.push((candidate.origin, why)),
+        }
+    }
+    Err(library::not_found(&tried))
+}
+
+/// What the graph's outputs must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputSizes {
+    pub intents: usize,
+    /// One less than the levels.
+    pub sufficiencies: usize,
+}
+
+/// One prompt's raw outputs, before calibration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logits {
+    pub intent: Vec<f32>,
+    pub sufficiency: Vec<f32>,
+}
+
+/// One ONNX Runtime session: one inference at a time.
+pub struct ModelSession {
+    session: Session,
+    sizes: OutputSizes,
+    attention_mask: Vec<i64>,
+}
+
+impl ModelSession {
+    /// Builds a session where `device` says, with `threads` threads inside one operator.
+    pub fn open(
+        model: &[u8],
+        sizes: OutputSizes,
+        device: Device,
+        threads: usize,
+    ) -> Result<(Self, RunsOn), SessionError> {
+        let runtime = runtime()?;
+        let (session, runs_on) = match device {
+            Device::Cpu => (on_cpu(runtime, model, threads)?, RunsOn::Cpu),
+            Device::Cuda => (on_cuda(runtime, model).map_err(SessionError::Cuda)?, RunsOn::Cuda),
+            Device::Auto if !cuda_is_offered() => (on_cpu(runtime, model, threads)?, RunsOn::Cpu),
+            Device::Auto => match on_cuda(runtime, model) {
+                Ok(session) => (session, RunsOn::Cuda),
+                Err(why) => (on_cpu(runtime, model, threads)?, RunsOn::CpuWithoutCuda(why)),
+            },
+        };
+        check_graph(&session, sizes)?;
+        Ok((Self { session, sizes, attention_mask: Vec::new() }, runs_on))
+    }
+
+    /// Runs one unpadded sequence; `ids` has shape `[tokens]`.
+    pub fn run(&mut self, ids: &[i64]) -> Result<Logits, String> {
+        self.attention_mask.resize(ids.len(), 1);
+        let shape = [1, ids.len()];
+        let text = |error: ort::Error| error.to_string();
+        let input_ids = TensorRef::from_array_view((shape, ids)).map_err(text)?;
+        let mask = TensorRef::from_array_view((shape, self.attention_mask.as_slice())).map_err(text)?;
+        let outputs = self
+            .session
+            .run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask])
+            .map_err(text)?;
+        let row = |name: &str, width: usize| -> Result<Vec<f32>, String> {
+            let (_, values) = outputs[name].try_extract_tensor::<f32>().map_err(text)?;
+            if values.len() != width {
+                return Err(format!("output {name} has {} numbers, {width} expected", values.len()));
+            }
+            match values.iter().find(|value| !value.is_finite()) {
+                Some(value) => Err(format!("output {name} holds {value}")),
+                None => Ok(values.to_vec()),
+            }
+        };
+        Ok(Logits {
+            intent: row(INTENT, self.sizes.intents)?,
+            sufficiency: row(SUFFICIENCY, self.sizes.sufficiencies)?,
+        })
+    }
+}
+
+/// Whether the loaded library knows CUDA at all.
+fn cuda_is_offered() -> bool {
+    use ort::ep::ExecutionProvider;
+    CUDA::is_available().unwrap_or(false)
+}
+
+fn on_cpu(runtime: &Runtime, model: &[u8], threads: usize) -> Result<Session, BundleError> {
+    let graph = |why: String| BundleError::Graph { why };
+    let mut builder = builder(runtime, threads).map_err(graph)?;
+    builder.commit_from_memory(model).map_err(|error| graph(error.to_string()))
+}
+
+fn on_cuda(runtime: &Runtime, model: &[u8]) -> Result<Session, String> {
+    // Strictly: without error_on_failure a missing CUDA would silently run on the CPU.
+    let mut builder = builder(runtime, 1)?
+        .with_execution_providers([CUDA::default().build().error_on_failure()])
+        .map_err(|error| error.to_string())?;
+    builder.commit_from_memory(model).map_err(|error| error.to_string())
+}
+
+fn builder(runtime: &Runtime, threads: usize) -> Result<ort::session::builder::SessionBuilder, String> {
+    let builder = Session::builder(&runtime.environment).map_err(|error| error.to_string())?;
+    let text = |error: ort::Error<_>| error.to_string();
+    builder
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(text)?
+        .with_intra_threads(threads)
+        .map_err(text)?
+        // Several sessions on few cores: a spinning thread takes the time of another's work.
+        .with_intra_op_spinning(false)
+        .map_err(text)?
+        .with_log_level(ort::logging::LogLevel::Error)
+        .map_err(text)
+}
+
+/// Compares the graph's inputs and outputs with what the manifest promises.
+fn check_graph(session: &Session, sizes: OutputSizes) -> Result<(), BundleError> {
+    let graph = |why: String| BundleError::Graph { why };
+    for name in INPUTS {
+        let input = named(session.inputs(), name).ok_or_else(|| graph(format!("has no input {name}")))?;
+        if element(input) != Some(TensorElementType::Int64) {
+            return Err(graph(format!("input {name} is {}, int64 [batch, tokens] expected", input.dtype())));
+        }
+    }
+    if let Some(extra) = session.inputs().iter().find(|input| !INPUTS.contains(&input.name())) {
+        return Err(graph(format!("has an input {} that nothing feeds", extra.name())));
+    }
+    let widths = [(INTENT, Some(sizes.intents)), (SUFFICIENCY, Some(sizes.sufficiencies)), (EMBEDDING, None)];
+    for (name, width) in widths {
+        let output = named(session.outputs(), name).ok_or_else(|| graph(format!("has no output {name}")))?;
+        let last = last_dimension(output);
+        let fits = width.is_none_or(|width| last.is_none_or(|last| last == width as i64));
+        if element(output) != Some(TensorElementType::Float32) || !fits {
+            let width = width.map_or("width".to_owned(), |width| width.to_string());
+            return Err(graph(format!(
+                "output {name} is {}, float32 [batch, {width}] expected by the manifest's labels",
+                output.dtype()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn named<'a>(outlets: &'a [Outlet], name: &str) -> Option<&'a Outlet> {
+    outlets.iter().find(|outlet| outlet.name() == name)
+}
+
+fn element(outlet: &Outlet) -> Option<TensorElementType> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty, .. } => Some(*ty),
+        _ => None,
+    }
+}
+
+/// Returns the last dimension, `None` when the graph leaves it open.
+fn last_dimension(outlet: &Outlet) -> Option<i64> {
+    match outlet.dtype() {
+        ValueType::Tensor { shape, .. } => shape.last().copied().filter(|&size| size >= 0),
+        _ => None,
+    }
+}

@@ -1,0 +1,118 @@
+//! Sessions on threads of their own behind one bounded queue.
+//!
+//! A caller never waits to get in: a full queue answers at once. A job whose caller has hung up or
+//! whose deadline has passed is skipped. Each job runs alone, so its scores cannot depend on what
+//! else is in flight.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tokio::sync::oneshot;
+
+use super::{
+    ClassifyError, Scored, StageTimes,
+    bundle::Manifest,
+    scores::calibrate,
+    session::ModelSession,
+    tokenize::{Encoder, Excerpt},
+};
+use crate::{prompt::Intent, telemetry};
+
+/// One prompt to score.
+pub struct Job {
+    pub excerpt: Excerpt,
+    /// After this nobody reads the answer.
+    pub deadline: Instant,
+    pub queued_at: Instant,
+    pub reply: oneshot::Sender<Result<Scored, ClassifyError>>,
+}
+
+/// What every worker reads.
+pub struct Shared {
+    pub encoder: Encoder,
+    pub manifest: Manifest,
+    pub intents: Vec<Intent>,
+}
+
+/// The queue and its threads; dropping it lets running jobs end and joins the threads.
+pub struct Workers {
+    queue: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts one thread per session behind a queue of `queue_max` jobs.
+    pub fn start(shared: Arc<Shared>, sessions: Vec<ModelSession>, queue_max: usize) -> std::io::Result<Self> {
+        let (sender, receiver) = crossbeam_channel::bounded(queue_max);
+        let threads = sessions
+            .into_iter()
+            .enumerate()
+            .map(|(at, session)| {
+                let (shared, receiver) = (Arc::clone(&shared), receiver.clone());
+                thread::Builder::new()
+                    .name(format!("classifier-{at}"))
+                    .spawn(move || work(&shared, session, &receiver))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { queue: Some(sender), threads })
+    }
+
+    /// Queues a job, or answers at once that the queue is full.
+    pub fn submit(&self, job: Job) -> Result<(), ClassifyError> {
+        let queue = self.queue.as_ref().expect("the queue is taken only when dropping");
+        match queue.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(ClassifyError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(ClassifyError::Stopped),
+        }
+    }
+
+    /// Returns how many jobs wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, Sender::len)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared, mut session: ModelSession, queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        if job.reply.is_closed() || job.deadline <= Instant::now() {
+            telemetry::classifier_skipped();
+            continue;
+        }
+        let outcome = score(shared, &mut session, &job);
+        // A caller who hung up meanwhile does not need it.
+        let _ = job.reply.send(outcome);
+    }
+}
+
+fn score(shared: &Shared, session: &mut ModelSession, job: &Job) -> Result<Scored, ClassifyError> {
+    let taken_at = Instant::now();
+    let encoded = shared.encoder.encode(&job.excerpt).map_err(ClassifyError::Failed)?;
+    let encoded_at = Instant::now();
+    let logits = session.run(&encoded.ids).map_err(ClassifyError::Failed)?;
+    let times = StageTimes {
+        queue_us: micros(job.queued_at, taken_at),
+        tokenize_us: micros(taken_at, encoded_at),
+        inference_us: micros(encoded_at, Instant::now()),
+    };
+    let (truncated, density) = (encoded.truncated, encoded.density);
+    let scores = calibrate(&logits, &shared.intents, &shared.manifest, truncated, density);
+    Ok(Scored { scores, times })
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    to.saturating_duration_since(from).as_micros() as u64
+}

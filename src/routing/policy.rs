@@ -1,0 +1,467 @@
+//! Rule hit or scores -> tier and targets. Pure and total: the same question, the same answer.
+//!
+//! The order of the steps: what is wanted (a rule's fix, the scores, the default), one tier up when
+//! the scores are unsure, the intent's limits, the session's floor, and last the hard limits of
+//! rules and request, which nothing overrides. Then the nearest tier that still has a target: above
+//! the wanted one first, below it otherwise.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    classifier::Scores,
+    cost::{TokenCount, estimate_usd, expected_output_tokens},
+    rules::Hits,
+};
+use crate::{
+    config::{Config, LowConfidence, Objective, Order, TargetConfig, TargetIndex},
+    prompt::{Intent, Prompt, Source, TargetId, Tier},
+};
+
+/// Everything that a decision depends on.
+pub struct Question<'a> {
+    pub config: &'a Config,
+    pub prompt: &'a Prompt,
+    pub tokens: TokenCount,
+    pub hits: &'a Hits,
+    pub evidence: Evidence<'a>,
+    /// The tier that the session has needed.
+    pub session_floor: Option<Tier>,
+    /// Orders the targets of tiers whose order is "weight".
+    pub seed: u64,
+}
+
+/// What is known of the prompt beside rules and limits.
+#[derive(Debug, Clone, Copy)]
+pub enum Evidence<'a> {
+    /// Rules or limits had left nothing to ask.
+    NotAsked,
+    Scores {
+        scores: &'a Scores,
+        /// Level of each tier, as a place in `scores.sufficiency`; never falls.
+        levels: &'a [usize],
+        /// Whether they were kept from an earlier request.
+        cached: bool,
+    },
+    /// The classifier was asked and did not answer, or there is none.
+    None { why: &'a str },
+}
+
+/// The chosen tier and its targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    pub tier: Tier,
+    /// The chosen one, then those that take over; never empty.
+    pub targets: Vec<TargetIndex>,
+    pub source: Source,
+    pub rule: Option<Arc<str>>,
+    pub intent: Option<Intent>,
+    pub intent_confidence: f64,
+    pub confidence: f64,
+    pub low_confidence: bool,
+    /// The tier that the request itself needed, for the session's memory; `None` when unknown.
+    pub needed: Option<Tier>,
+    pub reason: String,
+    pub cost_usd: f64,
+    pub baseline_usd: f64,
+}
+
+/// No target is left, and why each dropped out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoTarget {
+    pub dropped: Vec<Dropped>,
+}
+
+/// A target that cannot answer, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub tier: Arc<str>,
+    pub target: TargetId,
+    pub why: String,
+}
+
+impl fmt::Display for NoTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no target is left")?;
+        for (at, Dropped { tier, target, why }) in self.dropped.iter().enumerate() {
+            let separator = if at == 0 { ": " } else { "; " };
+            write!(f, "{separator}{target} ({tier}): {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the scores could change the decision.
+pub fn needs_scores(config: &Config, prompt: &Prompt, hits: &Hits) -> bool {
+    let bounds = HardBounds::of(config, prompt, hits);
+    if bounds.min >= bounds.max {
+        return false;
+    }
+    match hits.deciding.as_ref().map(|hit| &hit.fixes) {
+        Some(fixes) if fixes.tier.is_some() || fixes.target.is_some() => false,
+        Some(fixes) => match fixes.intent.as_ref().and_then(|intent| config.intents.get(intent)) {
+            Some(limits) => limits.tier_min.is_none() || limits.tier_min != limits.tier_max,
+            None => true,
+        },
+        None => true,
+    }
+}
+
+/// Decides, or says why nothing can answer.
+pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
+    let Question { config, prompt, tokens, hits, .. } = question;
+    let bounds = HardBounds::of(config, prompt, hits);
+    let (open, dropped) = open_targets(question, &bounds);
+    let mut wish = wish(question, &bounds, &open);
+    apply_intent_limits(&mut wish, config);
+    let needed = wish.evident.then(|| bounds.clamp(wish.tier));
+    apply_session_floor(&mut wish, question, &bounds);
+    let bounded = bounds.clamp(wish.tier);
+    if bounded != wish.tier {
+        let (by, word) = if bounded < wish.tier { (&bounds.max_by, "at most") } else { (&bounds.min_by, "at least") };
+        wish.because(format!("{by} allows {word} {}", config.tier(bounded).name));
+    }
+
+    let fixed = wish.target.filter(|target| open.iter().any(|(_, targets)| targets.contains(target)));
+    let tier = match fixed {
+        Some(target) => open.iter().find(|(_, targets)| targets.contains(&target)).map(|(tier, _)| *tier),
+        None => nearest(&open, bounded),
+    };
+    let Some(tier) = tier else { return Err(NoTarget { dropped }) };
+    if let (Some(target), None) = (wish.target, fixed) {
+        wish.because(format!("its target {} cannot take this request", config.target(target).id));
+    } else if fixed.is_none() && tier != bounded {
+        wish.because(format!("no target of {} can take this request", config.tier(bounded).name));
+    }
+
+    let mut targets = open.into_iter().find(|(at, _)| *at == tier).map_or_else(Vec::new, |(_, targets)| targets);
+    if let Some(target) = fixed {
+        targets.sort_by_key(|other| *other != target);
+    }
+    let first = config.target(targets[0]);
+    let baseline = config.target(config.tier(config.top_tier()).targets[0]);
+    Ok(Choice {
+        tier,
+        reason: format!("{}, so {} of tier {} answers", wish.why.join("; "), first.id, config.tier(tier).name),
+        cost_usd: estimate_usd(first, prompt, tokens.tokens),
+        baseline_usd: estimate_usd(baseline, prompt, tokens.tokens),
+        targets,
+        source: wish.source,
+        rule: wish.rule,
+        intent: wish.intent,
+        intent_confidence: wish.intent_confidence,
+        confidence: wish.confidence,
+        low_confidence: wish.low_confidence,
+        needed,
+    })
+}
+
+/// What is wanted, before limits, and why.
+struct Wish {
+    tier: Tier,
+    target: Option<TargetIndex>,
+    source: Source,
+    rule: Option<Arc<str>>,
+    intent: Option<Intent>,
+    intent_confidence: f64,
+    confidence: f64,
+    low_confidence: bool,
+    /// Whether the tier follows from the request itself and not from a default.
+    evident: bool,
+    why: Vec<String>,
+}
+
+impl Wish {
+    fn because(&mut self, why: String) {
+        self.why.push(why);
+    }
+}
+
+fn wish(question: &Question<'_>, bounds: &HardBounds, open: &[(Tier, Vec<TargetIndex>)]) -> Wish {
+    let Question { config, prompt, hits, .. } = question;
+    let mut wish = Wish {
+        tier: config.policy.default_tier,
+        target: None,
+        source: Source::Default,
+        rule: None,
+        intent: None,
+        intent_confidence: 0.0,
+        confidence: 0.0,
+        low_confidence: false,
+        evident: false,
+        why: Vec::new(),
+    };
+    if let Evidence::Scores { scores, .. } = question.evidence {
+        wish.intent = Some(scores.intent.clone());
+        wish.intent_confidence = scores.intent_confidence;
+    }
+    let fixes = hits.deciding.as_ref().map(|hit| (&hit.rule, &hit.fixes));
+    if let Some((rule, fixes)) = fixes {
+        wish.rule = Some(Arc::clone(rule));
+        if let Some(intent) = &fixes.intent {
+            wish.intent = Some(Intent(Arc::clone(intent)));
+            wish.intent_confidence = 1.0;
+        }
+        let fixed_tier = fixes.tier.or_else(|| fixes.target.and_then(|target| config.tier_of(target)));
+        let intent_tier = fixes.intent.as_ref().and_then(|intent| {
+            config.intents.get(intent).filter(|limits| limits.tier_min == limits.tier_max)?.tier_min
+        });
+        if let Some(tier) = fixed_tier.or(intent_tier) {
+            wish.tier = tier;
+            wish.target = fixes.target;
+            wish.source = Source::Rule;
+            wish.confidence = 1.0;
+            wish.evident = true;
+            wish.because(format!("rule {rule} matched"));
+            return wish;
+        }
+        wish.because(format!("rule {rule} fixed the intent"));
+    }
+    if bounds.min >= bounds.max {
+        let by_caller = prompt.preferences.tier_min.is_some() || prompt.preferences.tier_max.is_some();
+        wish.tier = bounds.min;
+        wish.source = if by_caller { Source::Override } else { Source::Rule };
+        wish.rule = wish.rule.or_else(|| hits.tier_min_by.clone().or_else(|| hits.tier_max_by.clone()));
+        wish.confidence = 1.0;
+        wish.because(format!("the limits leave {} only", config.tier(bounds.min).name));
+        return wish;
+    }
+    match question.evidence {
+        Evidence::Scores { scores, levels, cached } => {
+            wish_by_scores(&mut wish, question, &Reading { scores, levels }, open);
+            wish.source = if cached { Source::Cache } else { Source::Classifier };
+        }
+        Evidence::None { why } => wish.because(format!("{why}, which means the default tier")),
+        Evidence::NotAsked => wish.because("nothing scored the request".to_owned()),
+    }
+    wish
+}
+
+/// Scores as seen through the operator's tiers.
+struct Reading<'a> {
+    scores: &'a Scores,
+    levels: &'a [usize],
+}
+
+impl Reading<'_> {
+    /// The last tier is always enough.
+    fn sufficiency(&self, tier: Tier) -> f64 {
+        sufficiency(self.scores, self.levels, tier)
+    }
+}
+
+/// Returns the probability that `tier` is enough; 1 for the last tier.
+pub fn sufficiency(scores: &Scores, levels: &[usize], tier: Tier) -> f64 {
+    if tier.0 + 1 == levels.len() { 1.0 } else { scores.sufficiency[levels[tier.0]] }
+}
+
+fn wish_by_scores(
+    wish: &mut Wish,
+    question: &Question<'_>,
+    reading: &Reading<'_>,
+    open: &[(Tier, Vec<TargetIndex>)],
+) {
+    let Question { config, prompt, tokens, .. } = question;
+    let name = |tier: Tier| &config.tier(tier).name;
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let kind = wish.intent.as_ref().map_or_else(String::new, |intent| format!("looks like {intent}; "));
+    match config.policy.objective {
+        Objective::Threshold => {
+            let quality = prompt.preferences.quality.unwrap_or(config.policy.quality);
+            wish.tier = (0..config.tiers.len())
+                .map(Tier)
+                .find(|&tier| reading.sufficiency(tier) >= quality)
+                .unwrap_or(config.top_tier());
+            let enough = percent(reading.sufficiency(wish.tier));
+            wish.because(format!(
+                "{kind}{} is the weakest tier that is enough with at least {} ({enough})",
+                name(wish.tier),
+                percent(quality)
+            ));
+        }
+        Objective::Value => {
+            let worth = |tier: Tier, targets: &[TargetIndex]| {
+                let cost = estimate_usd(config.target(targets[0]), prompt, tokens.tokens);
+                reading.sufficiency(tier) * config.policy.value_usd - cost
+            };
+            let best = open
+                .iter()
+                .filter(|(_, targets)| !targets.is_empty())
+                .map(|(tier, targets)| (*tier, worth(*tier, targets)))
+                // The cheaper tier wins a tie.
+                .fold(None, |best: Option<(Tier, f64)>, (tier, value)| match best {
+                    Some((_, most)) if most >= value => best,
+                    _ => Some((tier, value)),
+                });
+            wish.tier = best.map_or(config.policy.default_tier, |(tier, _)| tier);
+            wish.because(format!("{kind}{} is worth most after its cost", name(wish.tier)));
+        }
+    }
+    wish.evident = true;
+    wish.confidence = reading.scores.level_confidence;
+    wish.low_confidence = reading.scores.unsure;
+    if reading.scores.unsure && config.policy.low_confidence == LowConfidence::OneTierUp && wish.tier < config.top_tier() {
+        wish.tier = Tier(wish.tier.0 + 1);
+        wish.because(format!("but the classifier is unsure, which means one tier up to {}", name(wish.tier)));
+    }
+}
+
+fn apply_intent_limits(wish: &mut Wish, config: &Config) {
+    let Some(intent) = wish.intent.clone() else { return };
+    let Some(limits) = config.intents.get(&intent.0) else { return };
+    let limited = limits.tier_min.map_or(wish.tier, |low| wish.tier.max(low));
+    let limited = limits.tier_max.map_or(limited, |high| limited.min(high));
+    if limited != wish.tier {
+        wish.tier = limited;
+        wish.because(format!("intent {intent} is limited to {}", config.tier(limited).name));
+    }
+}
+
+fn apply_session_floor(wish: &mut Wish, question: &Question<'_>, bounds: &HardBounds) {
+    // A rule that names a target means that target.
+    if wish.target.is_some() {
+        return;
+    }
+    if let Some(floor) = question.session_floor.map(|floor| bounds.clamp(floor))
+        && wish.tier < floor
+    {
+        wish.tier = floor;
+        wish.source = Source::Session;
+        wish.because(format!("the session has needed {}", question.config.tier(floor).name));
+    }
+}
+
+/// The limits of rules and request together: nothing goes outside them.
+struct HardBounds {
+    min: Tier,
+    max: Tier,
+    min_by: String,
+    max_by: String,
+}
+
+impl HardBounds {
+    fn of(config: &Config, prompt: &Prompt, hits: &Hits) -> Self {
+        let by_rule = |rule: &Option<Arc<str>>| rule.as_ref().map_or_else(String::new, |id| format!("rule {id}"));
+        let wanted = &prompt.preferences;
+        let mut bounds = Self {
+            min: hits.limits.tier_min.unwrap_or(Tier(0)),
+            max: hits.limits.tier_max.unwrap_or(config.top_tier()),
+            min_by: by_rule(&hits.tier_min_by),
+            max_by: by_rule(&hits.tier_max_by),
+        };
+        if let Some(min) = wanted.tier_min.filter(|&min| min > bounds.min) {
+            (bounds.min, bounds.min_by) = (min, "the request".to_owned());
+        }
+        if let Some(max) = wanted.tier_max.filter(|&max| max < bounds.max) {
+            (bounds.max, bounds.max_by) = (max, "the request".to_owned());
+        }
+        bounds
+    }
+
+    fn clamp(&self, tier: Tier) -> Tier {
+        tier.max(self.min).min(self.max)
+    }
+
+    fn problem(&self, tier: Tier, config: &Config) -> Option<String> {
+        if tier < self.min {
+            return Some(format!("its tier is below {}, set by {}", config.tier(self.min).name, self.min_by));
+        }
+        (tier > self.max)
+            .then(|| format!("its tier is above {}, set by {}", config.tier(self.max).name, self.max_by))
+    }
+}
+
+/// Returns the targets that can take the request, by tier in their order, and those that cannot.
+fn open_targets(question: &Question<'_>, bounds: &HardBounds) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
+    let Question { config, seed, .. } = question;
+    let mut dropped = Vec::new();
+    let open = config
+        .tiers
+        .iter()
+        .enumerate()
+        .map(|(at, tier)| {
+            let outside = bounds.problem(Tier(at), config);
+            let mut targets: Vec<TargetIndex> = tier
+                .targets
+                .iter()
+                .copied()
+                .filter(|&index| {
+                    let target = config.target(index);
+                    let why = outside.clone().or_else(|| why_not(question, target));
+                    let keep = why.is_none();
+                    if let Some(why) = why {
+                        dropped.push(Dropped { tier: Arc::clone(&tier.name), target: target.id.clone(), why });
+                    }
+                    keep
+                })
+                .collect();
+            match tier.order {
+                Order::Listed => {}
+                Order::Latency => {
+                    targets.sort_by_key(|&index| config.target(index).latency_ms_typical.unwrap_or(u32::MAX));
+                }
+                Order::Weight => sort_by_weight(&mut targets, config, *seed),
+            }
+            (Tier(at), targets)
+        })
+        .collect();
+    (open, dropped)
+}
+
+/// Returns why this target cannot take the request, `None` when it can.
+fn why_not(question: &Question<'_>, target: &TargetConfig) -> Option<String> {
+    let Question { prompt, tokens, .. } = question;
+    let wanted = &prompt.preferences;
+    if !wanted.allow_targets.is_empty() && !wanted.allow_targets.contains(&target.id) {
+        return Some("not in allow_targets".to_owned());
+    }
+    if wanted.deny_targets.contains(&target.id) {
+        return Some("in deny_targets".to_owned());
+    }
+    let missing = prompt.shape.needs.missing_from(target.features);
+    if !missing.is_empty() {
+        return Some(format!("lacks {}", missing.join(", ")));
+    }
+    if let Some(asked) = prompt.shape.max_output_tokens.filter(|&asked| asked > target.output_tokens_max) {
+        return Some(format!("answers at most {} tokens, {asked} are asked for", target.output_tokens_max));
+    }
+    let output = prompt.shape.max_output_tokens.unwrap_or_else(|| expected_output_tokens(target, prompt));
+    let needed = u64::from(tokens.tokens) + u64::from(output);
+    if needed > u64::from(target.context_tokens) {
+        return Some(format!("context window of {} tokens, {needed} are needed", target.context_tokens));
+    }
+    let cost = estimate_usd(target, prompt, tokens.tokens);
+    if let Some(most) = wanted.cost_usd_max.filter(|&most| cost > most) {
+        return Some(format!("costs an estimated ${cost:.6}, at most ${most:.6} is allowed"));
+    }
+    let latency = target.latency_ms_typical?;
+    let most = wanted.latency_ms_max.filter(|&most| latency > most)?;
+    Some(format!("takes some {latency} ms, at most {most} ms are allowed"))
+}
+
+/// Orders by chance in proportion to weight: keys u^(1/w), largest first (Efraimidis and Spirakis
+/// 2006, "Weighted random sampling with a reservoir").
+fn sort_by_weight(targets: &mut [TargetIndex], config: &Config, seed: u64) {
+    let key = |index: TargetIndex| {
+        let chance = (mix(seed ^ (index.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64 / (1_u64 << 53) as f64;
+        chance.powf(1.0 / config.target(index).weight)
+    };
+    targets.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
+}
+
+/// SplitMix64's output function: neighbouring seeds give unrelated numbers.
+fn mix(seed: u64) -> u64 {
+    let z = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Returns the weakest tier at or above `wanted` with a target, else the strongest below it.
+fn nearest(open: &[(Tier, Vec<TargetIndex>)], wanted: Tier) -> Option<Tier> {
+    let mut filled = open.iter().filter(|(_, targets)| !targets.is_empty()).map(|(tier, _)| *tier);
+    let below_or_at: Vec<Tier> = filled.clone().take_while(|&tier| tier < wanted).collect();
+    filled.find(|&tier| tier >= wanted).or(below_or_at.last().copied())
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,298 @@
+//! Properties and examples of the policy.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config::{TierLimits, read_text},
+    prompt::{Draft, TokenCountSource},
+    routing::{admit::admit, classifier::TokenDensity, rules::DecidingHit},
+};
+
+const LEVELS: [usize; 4] = [0, 1, 2, 3];
+
+fn config(policy: &str) -> Config {
+    read_text(&format!(
+        r#"
+        rules = []
+        {policy}
+        [[tiers]]
+        name = "simple"
+        targets = ["s1", "s2"]
+        [[tiers]]
+        name = "moderate"
+        targets = ["m1"]
+        [[tiers]]
+        name = "complex"
+        targets = ["c1", "c2"]
+        [[tiers]]
+        name = "reasoning"
+        targets = ["r1"]
+        {targets}
+        "#,
+        targets = [
+            ("s1", 0.1, 8000, "", 300),
+            ("s2", 0.2, 100_000, "\"json\"", 400),
+            ("m1", 1.0, 200_000, "\"json\", \"tools\"", 900),
+            ("c1", 5.0, 200_000, "\"json\", \"tools\", \"vision\"", 3000),
+            ("c2", 6.0, 1_000_000, "\"tools\"", 4000),
+            ("r1", 20.0, 200_000, "\"tools\"", 20_000),
+        ]
+        .map(|(id, price, context, features, latency)| format!(
+            "[[targets]]\nid = \"{id}\"\nprovider = \"p\"\nmodel = \"{id}-1\"\ninput_usd_per_mtok = {price:?}\n\
+             output_usd_per_mtok = {price:?}\nprice_date = \"2026-11-21\"\ncontext_tokens = {context}\n\
+             features = [{features}]\nlatency_ms_typical = {latency}\n"
+        ))
+        .join("\n")
+    ))
+    .unwrap()
+}
+
+fn scores(sufficiency: [f64; 3], unsure: bool) -> Scores {
+    Scores {
+        intent: Intent(Arc::from("code")),
+        intent_confidence: 0.9,
+        sufficiency: sufficiency.into_iter().chain([1.0]).collect(),
+        level_confidence: 0.7,
+        unsure,
+        truncated: false,
+        density: TokenDensity { tokens: 1, bytes: 4 },
+    }
+}
+
+#[derive(Debug)]
+struct Case {
+    config: Config,
+    draft: Draft,
+    hits: Hits,
+    scores: Option<Scores>,
+    floor: Option<Tier>,
+    tokens: u32,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self {
+            config: config(""),
+            draft: Draft::from_text("x"),
+            hits: Hits::default(),
+            scores: Some(scores([0.2, 0.6, 0.9], false)),
+            floor: None,
+            tokens: 100,
+        }
+    }
+
+    fn decide(&self) -> Result<Choice, NoTarget> {
+        let prompt = admit(self.draft.clone(), &self.config).unwrap();
+        decide(&Question {
+            config: &self.config,
+            prompt: &prompt,
+            tokens: TokenCount { tokens: self.tokens, source: TokenCountSource::Caller },
+            hits: &self.hits,
+            evidence: match &self.scores {
+                Some(scores) => Evidence::Scores { scores, levels: &LEVELS, cached: false },
+                None => Evidence::None { why: "the classifier's queue is full" },
+            },
+            session_floor: self.floor,
+            seed: 7,
+        })
+    }
+
+    fn tier(&self) -> usize {
+        self.decide().unwrap().tier.0
+    }
+}
+
+#[test]
+fn the_weakest_tier_that_is_likely_enough_wins() {
+    let mut case = Case::new();
+    for (quality, expected) in [(0.0, 0), (0.2, 0), (0.5, 1), (0.61, 2), (0.95, 3), (1.0, 3)] {
+        case.draft.preferences.quality = Some(quality);
+        assert_eq!(case.tier(), expected, "quality {quality}");
+    }
+}
+
+#[test]
+fn unsure_scores_go_one_tier_up_and_say_so() {
+    let mut case = Case::new();
+    case.scores = Some(scores([0.2, 0.6, 0.9], true));
+    let choice = case.decide().unwrap();
+    assert_eq!(choice.tier, Tier(2));
+    assert!(choice.low_confidence && choice.reason.contains("unsure"), "{}", choice.reason);
+    case.config = config("[policy]\nlow_confidence = \"ignore\"");
+    let choice = case.decide().unwrap();
+    assert_eq!(choice.tier, Tier(1));
+    assert!(choice.low_confidence);
+}
+
+#[test]
+fn no_scores_mean_the_default_tier() {
+    let mut case = Case::new();
+    case.scores = None;
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source, choice.confidence), (Tier(1), Source::Default, 0.0));
+    assert_eq!(choice.needed, None);
+}
+
+#[test]
+fn value_refuses_to_pay_for_a_strong_model_that_would_fail_as_well() {
+    let mut case = Case::new();
+    case.config = config("[policy]\nobjective = \"value\"\nvalue_usd = 0.002");
+    case.scores = Some(scores([0.30, 0.31, 0.32], false));
+    assert_eq!(case.tier(), 0);
+    case.config = config("[policy]\nobjective = \"value\"\nvalue_usd = 1000.0");
+    assert_eq!(case.tier(), 3);
+}
+
+#[test]
+fn a_session_never_drops_below_the_tier_it_has_needed() {
+    let mut case = Case::new();
+    case.floor = Some(Tier(2));
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source), (Tier(2), Source::Session));
+    case.draft.preferences.tier_max = "moderate".to_owned();
+    assert_eq!(case.tier(), 1);
+}
+
+#[test]
+fn a_rule_fixes_tier_or_target() {
+    let mut case = Case::new();
+    let fix = |tier, target| {
+        Some(DecidingHit { rule: Arc::from("r"), fixes: crate::config::Fixes { tier, target, intent: None } })
+    };
+    case.hits.deciding = fix(Some(Tier(3)), None);
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source, choice.rule.as_deref()), (Tier(3), Source::Rule, Some("r")));
+    case.hits.deciding = fix(None, case.config.target_named("c2"));
+    let choice = case.decide().unwrap();
+    let ids: Vec<&str> = choice.targets.iter().map(|&target| &*case.config.target(target).id.0).collect();
+    assert_eq!(ids, ["c2", "c1"]);
+    case.draft.shape.needs_json = true;
+    let choice = case.decide().unwrap();
+    assert!(choice.reason.contains("c2 cannot take this request"), "{}", choice.reason);
+    assert_eq!(choice.tier, Tier(2));
+}
+
+#[test]
+fn each_dropped_target_says_why() {
+    let mut case = Case::new();
+    case.draft.shape.needs_vision = true;
+    case.draft.preferences.tier_max = "moderate".to_owned();
+    let text = case.decide().unwrap_err().to_string();
+    assert!(text.contains("s1 (simple): lacks vision"), "{text}");
+    assert!(text.contains("c1 (complex): its tier is above moderate, set by the request"), "{text}");
+    case.draft = Draft::from_text("x");
+    case.draft.preferences.cost_usd_max = Some(0.0);
+    assert!(case.decide().unwrap_err().to_string().contains("costs an estimated $"));
+    case.draft.preferences = crate::prompt::DraftPreferences { latency_ms_max: Some(10), ..Default::default() };
+    assert!(case.decide().unwrap_err().to_string().contains("takes some 300 ms"));
+    case.draft.preferences.latency_ms_max = None;
+    case.tokens = 2_000_000;
+    assert!(case.decide().unwrap_err().to_string().contains("context window of 8000 tokens"));
+}
+
+#[test]
+fn a_tier_without_targets_climbs_first_and_falls_otherwise() {
+    let mut case = Case::new();
+    case.draft.preferences.deny_targets = vec!["m1".to_owned()];
+    assert_eq!(case.tier(), 2);
+    case.draft.preferences.tier_max = "moderate".to_owned();
+    assert_eq!(case.tier(), 0);
+}
+
+#[test]
+fn weights_share_the_requests() {
+    let mut config = config("");
+    config.tiers[0].order = Order::Weight;
+    config.targets[0].weight = 3.0;
+    let firsts = (0..4000_u64)
+        .filter(|&seed| {
+            let mut targets = config.tiers[0].targets.clone();
+            sort_by_weight(&mut targets, &config, mix(seed));
+            targets[0] == TargetIndex(0)
+        })
+        .count();
+    assert!((2850..3150).contains(&firsts), "{firsts} of 4000, 3000 expected");
+}
+
+prop_compose! {
+    fn any_case()(
+        mut levels in proptest::array::uniform3(0.0_f64..=1.0),
+        unsure: bool,
+        scored: bool,
+        bounds in (0_usize..4, 0_usize..4),
+        bounded in (any::<bool>(), any::<bool>()),
+        rule_limits in (proptest::option::of(0_usize..4), proptest::option::of(0_usize..4)),
+        fixed in proptest::option::of(0_usize..4),
+        floor in proptest::option::of(0_usize..4),
+        tokens in prop_oneof![0_u32..10_000, 100_000_u32..1_200_000],
+        needs in (any::<bool>(), any::<bool>(), any::<bool>()),
+        quality in 0.0_f64..=1.0,
+        value: bool,
+    ) -> Case {
+        levels.sort_by(f64::total_cmp);
+        let names = ["simple", "moderate", "complex", "reasoning"];
+        let mut case = Case::new();
+        if value {
+            case.config.policy.objective = Objective::Value;
+        }
+        let (low, high) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
+        if bounded.0 { case.draft.preferences.tier_min = names[low].to_owned(); }
+        if bounded.1 { case.draft.preferences.tier_max = names[high].to_owned(); }
+        case.draft.preferences.quality = Some(quality);
+        case.draft.shape.needs_tools = needs.0;
+        case.draft.shape.needs_vision = needs.1;
+        case.draft.shape.needs_json = needs.2;
+        case.hits.limits = TierLimits { tier_min: rule_limits.0.map(Tier), tier_max: rule_limits.1.map(Tier) };
+        case.hits.deciding = fixed.map(|tier| DecidingHit {
+            rule: Arc::from("r"),
+            fixes: crate::config::Fixes { tier: Some(Tier(tier)), target: None, intent: None },
+        });
+        case.scores = scored.then(|| scores(levels, unsure));
+        case.floor = floor.map(Tier);
+        case.tokens = tokens;
+        case
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn limits_hold_and_failure_means_that_nothing_is_allowed(case in any_case()) {
+        let prompt = admit(case.draft.clone(), &case.config).unwrap();
+        let low = prompt.preferences.tier_min.max(case.hits.limits.tier_min).unwrap_or(Tier(0));
+        let high = [prompt.preferences.tier_max, case.hits.limits.tier_max].into_iter().flatten().min().unwrap_or(Tier(3));
+        match case.decide() {
+            Ok(choice) => {
+                prop_assert!(choice.tier >= low && choice.tier <= high, "{choice:?}");
+                prop_assert!(!choice.targets.is_empty());
+                let tier = case.config.tier(choice.tier);
+                prop_assert!(choice.targets.iter().all(|target| tier.targets.contains(target)));
+                prop_assert!((0.0..=1.0).contains(&choice.confidence));
+                prop_assert!(choice.cost_usd.is_finite() && choice.baseline_usd.is_finite());
+            }
+            Err(NoTarget { dropped }) => {
+                let all: usize = case.config.tiers.iter().map(|tier| tier.targets.len()).sum();
+                prop_assert_eq!(dropped.len(), all, "every target says why");
+            }
+        }
+    }
+
+    #[test]
+    fn more_quality_never_means_a_lower_tier(case in any_case(), more in 0.0_f64..=1.0) {
+        let before = case.decide();
+        let quality = case.draft.preferences.quality.unwrap();
+        let mut higher = case;
+        higher.draft.preferences.quality = Some(quality + (1.0 - quality) * more);
+        match (before, higher.decide()) {
+            (Ok(before), Ok(after)) => prop_assert!(after.tier >= before.tier),
+            (before, after) => prop_assert_eq!(before.is_err(), after.is_err()),
+        }
+    }
+
+    #[test]
+    fn the_same_question_gets_the_same_answer(case in any_case()) {
+        prop_assert_eq!(case.decide(), case.decide());
+    }
+}

@@ -1,0 +1,368 @@
+//! Regexes and request metadata: obvious cases in microseconds, always the same answer.
+//!
+//! All patterns over one text run as one `RegexSet`, in time linear in the text. The first
+//! matching rule that fixes something decides; the limits of every matching rule add up.
+
+use std::{borrow::Cow, cell::OnceCell, sync::Arc};
+
+use regex::{RegexSet, RegexSetBuilder, SetMatches};
+
+use crate::{
+    config::{Conditions, Config, Fixes, RuleConfig, TextSource, TierLimits},
+    prompt::{Prompt, RuleEffect, RuleMatch},
+};
+
+/// Compiled size of all patterns over one text, bytes.
+const SET_COMPILED_BYTES_MAX: usize = 64 << 20;
+/// Memory of the lazy automaton of one set, bytes: below the default of the library, 500 patterns
+/// thrash it.
+const SET_CACHE_BYTES_MAX: usize = 16 << 20;
+/// Characters that language detection reads.
+const LANGUAGE_CHARS_MAX: usize = 1000;
+
+/// The patterns of all rules are too large together.
+#[derive(Debug, thiserror::Error)]
+#[error("rules: the patterns over {text} are too large together: {why}")]
+pub struct RulesError {
+    text: &'static str,
+    why: String,
+}
+
+/// Every rule of a configuration, ready to match.
+#[derive(Debug)]
+pub struct RuleSet {
+    last_user: RegexSet,
+    conversation: RegexSet,
+    system: RegexSet,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    id: Arc<str>,
+    on: TextSource,
+    /// Places in the text's set.
+    any: Vec<usize>,
+    all: Vec<usize>,
+    none: Vec<usize>,
+    conditions: Conditions,
+    fixes: Option<Fixes>,
+    limits: TierLimits,
+}
+
+/// What the rules say of one prompt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hits {
+    pub deciding: Option<DecidingHit>,
+    /// Of every rule that matched, together.
+    pub limits: TierLimits,
+    /// Ids of the rules behind `limits`.
+    pub tier_min_by: Option<Arc<str>>,
+    pub tier_max_by: Option<Arc<str>>,
+    /// Every rule that matched, in order.
+    pub matches: Vec<RuleMatch>,
+}
+
+/// The rule that decided, and what it fixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidingHit {
+    pub rule: Arc<str>,
+    pub fixes: Fixes,
+}
+
+impl RuleSet {
+    /// Compiles the rules of `config`.
+    pub fn compile(config: &Config) -> Result<Self, RulesError> {
+        let mut patterns: [Vec<String>; 3] = Default::default();
+        let rules = config.rules.iter().map(|rule| place(rule, &mut patterns)).collect();
+        let [last_user, conversation, system] = patterns;
+        Ok(Self {
+            last_user: regex_set("the last user message", &last_user)?,
+            conversation: regex_set("the conversation", &conversation)?,
+            system: regex_set("the system prompt", &system)?,
+            rules,
+        })
+    }
+
+    /// Returns what the rules say of this prompt; `prompt_tokens` as known or estimated.
+    pub fn hits(&self, prompt: &Prompt, prompt_tokens: u32) -> Hits {
+        let texts = Texts::new(self, prompt);
+        let mut hits = Hits::default();
+        for rule in &self.rules {
+            if !(conditions_hold(&rule.conditions, prompt, prompt_tokens, &texts) && texts.match_rule(rule)) {
+                continue;
+            }
+            let effect = match &rule.fixes {
+                Some(fixes) if hits.deciding.is_none() => {
+                    hits.deciding = Some(DecidingHit { rule: Arc::clone(&rule.id), fixes: fixes.clone() });
+                    RuleEffect::Decides
+                }
+                Some(_) => RuleEffect::Late,
+                None => RuleEffect::Limits,
+            };
+            add_limits(&mut hits, rule);
+            hits.matches.push(RuleMatch { rule: Arc::clone(&rule.id), effect });
+        }
+        hits
+    }
+}
+
+fn add_limits(hits: &mut Hits, rule: &Rule) {
+    if rule.limits.tier_min > hits.limits.tier_min {
+        hits.limits.tier_min = rule.limits.tier_min;
+        hits.tier_min_by = Some(Arc::clone(&rule.id));
+    }
+    let lower = match (rule.limits.tier_max, hits.limits.tier_max) {
+        (Some(new), Some(old)) => new < old,
+        (new, _) => new.is_some() && hits.limits.tier_max.is_none(),
+    };
+    if lower {
+        hits.limits.tier_max = rule.limits.tier_max;
+        hits.tier_max_by = Some(Arc::clone(&rule.id));
+    }
+}
+
+fn place(rule: &RuleConfig, patterns: &mut [Vec<String>; 3]) -> Rule {
+    let set = &mut patterns[match rule.patterns.on {
+        TextSource::LastUser => 0,
+        TextSource::Conversation => 1,
+        TextSource::System => 2,
+    }];
+    let mut place_all = |list: &[String]| -> Vec<usize> {
+        list.iter()
+            .map(|pattern| {
+                set.push(pattern.clone());
+                set.len() - 1
+            })
+            .collect()
+    };
+    Rule {
+        id: Arc::clone(&rule.id),
+        on: rule.patterns.on,
+        any: place_all(&rule.patterns.any),
+        all: place_all(&rule.patterns.all),
+        none: place_all(&rule.patterns.none),
+        conditions: rule.conditions.clone(),
+        fixes: rule.fixes.clone(),
+        limits: rule.limits,
+    }
+}
+
+fn regex_set(text: &'static str, patterns: &[String]) -> Result<RegexSet, RulesError> {
+    RegexSetBuilder::new(patterns)
+        .size_limit(SET_COMPILED_BYTES_MAX)
+        .dfa_size_limit(SET_CACHE_BYTES_MAX)
+        .build()
+        .map_err(|error| RulesError { text, why: error.to_string() })
+}
+
+/// The prompt's texts; each is matched, joined or language-detected once, and only if a rule asks.
+struct Texts<'a> {
+    sets: &'a RuleSet,
+    prompt: &'a Prompt,
+    last_user: OnceCell<SetMatches>,
+    conversation: OnceCell<SetMatches>,
+    system: OnceCell<SetMatches>,
+    language: OnceCell<Option<Cow<'a, str>>>,
+}
+
+impl<'a> Texts<'a> {
+    fn new(sets: &'a RuleSet, prompt: &'a Prompt) -> Self {
+        Self {
+            sets,
+            prompt,
+            last_user: OnceCell::new(),
+            conversation: OnceCell::new(),
+            system: OnceCell::new(),
+            language: OnceCell::new(),
+        }
+    }
+
+    fn match_rule(&self, rule: &Rule) -> bool {
+        if rule.any.is_empty() && rule.all.is_empty() && rule.none.is_empty() {
+            return true;
+        }
+        let matched = self.matched(rule.on);
+        (rule.any.is_empty() || rule.any.iter().any(|&at| matched.matched(at)))
+            && rule.all.iter().all(|&at| matched.matched(at))
+            && !rule.none.iter().any(|&at| matched.matched(at))
+    }
+
+    fn matched(&self, on: TextSource) -> &SetMatches {
+        match on {
+            TextSource::LastUser => {
+                self.last_user.get_or_init(|| self.sets.last_user.matches(self.prompt.last_user_text()))
+            }
+            TextSource::System => {
+                self.system.get_or_init(|| self.sets.system.matches(self.prompt.system_text()))
+            }
+            TextSource::Conversation => self.conversation.get_or_init(|| {
+                let contents: Vec<&str> =
+                    self.prompt.messages.iter().map(|message| message.content.as_str()).collect();
+                self.sets.conversation.matches(&contents.join("\n"))
+            }),
+        }
+    }
+
+    /// Returns the user's language as ISO 639-1, stated or detected; `None` when unsure.
+    fn language(&self) -> Option<&str> {
+        self.language
+            .get_or_init(|| {
+                let stated = self.prompt.context.language.as_str();
+                if !stated.is_empty() {
+                    return Some(Cow::Borrowed(stated.split(['-', '_']).next().unwrap_or(stated)));
+                }
+                let text = self.prompt.last_user_text();
+                let end = text.char_indices().nth(LANGUAGE_CHARS_MAX).map_or(text.len(), |(end, _)| end);
+                detect_language(&text[..end]).map(Cow::Borrowed)
+            })
+            .as_deref()
+    }
+}
+
+/// Returns the language of `text` as ISO 639-1, or `None` when it cannot be told reliably.
+fn detect_language(text: &str) -> Option<&'static str> {
+    let info = whatlang::detect(text).filter(whatlang::Info::is_reliable)?;
+    isolang::Language::from_639_3(info.lang().code())?.to_639_1()
+}
+
+fn conditions_hold(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, texts: &Texts<'_>) -> bool {
+    let one_of = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
+    let flag = |asked: Option<bool>, given: bool| asked.is_none_or(|asked| asked == given);
+    let context = &prompt.context;
+    let needs = prompt.shape.needs;
+    one_of(&asked.task_type, &context.task_type)
+        && one_of(&asked.tenant, &context.tenant)
+        && (asked.tags.is_empty() || asked.tags.iter().any(|tag| context.tags.contains(tag)))
+        && flag(asked.needs_tools, needs.tools)
+        && flag(asked.needs_vision, needs.vision)
+        && flag(asked.needs_json, needs.json)
+        && asked.prompt_tokens_min.is_none_or(|least| prompt_tokens >= least)
+        && asked.prompt_tokens_max.is_none_or(|most| prompt_tokens <= most)
+        && asked.turns_min.is_none_or(|least| prompt.user_turns() >= least)
+        && asked.turns_max.is_none_or(|most| prompt.user_turns() <= most)
+        && asked
+            .latency_ms_max
+            .is_none_or(|most| prompt.preferences.latency_ms_max.is_some_and(|asked| asked <= most))
+        && (asked.language.is_empty()
+            || texts
+                .language()
+                .is_some_and(|language| asked.language.iter().any(|item| item.eq_ignore_ascii_case(language))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::read_text,
+        prompt::Draft,
+        routing::admit::admit,
+    };
+
+    /// Returns the deciding rule's id and all matching ids for `draft` under `rules`.
+    fn check(rules: &str, draft: Draft) -> (Option<String>, Vec<String>, TierLimits) {
+        let config = read_text(rules).unwrap();
+        let set = RuleSet::compile(&config).unwrap();
+        let prompt = admit(draft, &config).unwrap();
+        let hits = set.hits(&prompt, 10);
+        let ids = hits.matches.iter().map(|hit| hit.rule.to_string()).collect();
+        (hits.deciding.map(|hit| hit.rule.to_string()), ids, hits.limits)
+    }
+
+    #[test]
+    fn the_first_deciding_match_wins_and_limits_add_up() {
+        let rules = r#"
+            [[rules]]
+            id = "at-most"
+            any = ["(?i)cat"]
+            tier_max = "complex"
+            [[rules]]
+            id = "first"
+            any = ["cat"]
+            tier = "simple"
+            [[rules]]
+            id = "second"
+            any = ["cat"]
+            tier = "reasoning"
+            tier_min = "moderate"
+        "#;
+        let (deciding, ids, limits) = check(rules, Draft::from_text("my cat"));
+        assert_eq!(deciding.as_deref(), Some("first"));
+        assert_eq!(ids, ["at-most", "first", "second"]);
+        assert_eq!((limits.tier_min.unwrap().0, limits.tier_max.unwrap().0), (1, 2));
+    }
+
+    #[test]
+    fn any_all_none_and_metadata_must_hold_together() {
+        let rules = r#"
+            [[rules]]
+            id = "r"
+            any = ["a", "b"]
+            all = ["c"]
+            none = ["d"]
+            tenant = ["acme"]
+            tier = "simple"
+        "#;
+        let draft = |text: &str, tenant: &str| {
+            let mut draft = Draft::from_text(text);
+            draft.context.tenant = tenant.to_owned();
+            draft
+        };
+        for (text, tenant, expected) in [
+            ("a c", "acme", true),
+            ("b c", "acme", true),
+            ("c", "acme", false),
+            ("a", "acme", false),
+            ("a c d", "acme", false),
+            ("a c", "other", false),
+        ] {
+            assert_eq!(check(rules, draft(text, tenant)).0.is_some(), expected, "{text} {tenant}");
+        }
+    }
+
+    #[test]
+    fn languages_are_detected_or_stated() {
+        let rules = r#"
+            [[rules]]
+            id = "german"
+            language = ["de"]
+            tier_min = "moderate"
+        "#;
+        let text = "Könnten Sie mir bitte erklären, wie die Umsatzsteuer bei Dienstleistungen berechnet wird?";
+        assert_eq!(check(rules, Draft::from_text(text)).1, ["german"]);
+        assert!(check(rules, Draft::from_text("How is value added tax computed for a service?")).1.is_empty());
+        let mut stated = Draft::from_text("ok");
+        stated.context.language = "de-AT".to_owned();
+        assert_eq!(check(rules, stated).1, ["german"]);
+    }
+
+    #[test]
+    fn each_text_has_its_own_patterns() {
+        let rules = r#"
+            [[rules]]
+            id = "system"
+            on = "system"
+            any = ["pirate"]
+            tier = "simple"
+            [[rules]]
+            id = "conversation"
+            on = "conversation"
+            any = ["(?m)^first$"]
+            tier_max = "complex"
+        "#;
+        let message = |role: &str, content: &str| crate::prompt::DraftMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        };
+        let draft = Draft {
+            messages: vec![
+                message("developer", "speak like a pirate"),
+                message("user", "first"),
+                message("user", "pirate"),
+            ],
+            ..Draft::default()
+        };
+        assert_eq!(check(rules, draft).1, ["system", "conversation"]);
+        assert!(check(rules, Draft::from_text("pirate")).1.is_empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! `RouterService`: each call converts, asks the router, converts back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+pub use super::proto;
+use super::status;
+use crate::{
+    live::Live,
+    prompt::Draft,
+    routing::{Router, admit::admit},
+    telemetry,
+};
+
+/// Requests of one batch that are in flight at once: enough to keep every session busy, too few
+/// for one batch to fill the queue.
+const BATCH_IN_FLIGHT: usize = 32;
+
+/// The router behind gRPC.
+pub struct RouterGrpc {
+    live: Arc<Live>,
+}
+
+impl RouterGrpc {
+    /// Serves what `live` holds at each call.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+}
+
+#[tonic::async_trait]
+impl proto::router_service_server::RouterService for RouterGrpc {
+    async fn route(
+        &self,
+        request: Request<proto::RouteRequest>,
+    ) -> Result<Response<proto::RouteResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let router = self.live.router();
+        let prompt = admit(Draft::from(request.into_inner()), router.config()).map_err(|error| {
+            telemetry::refused("bad_request");
+            status::bad_request(&error)
+        })?;
+        let decision = router.route(&prompt, deadline).await.map_err(|error| status::no_decision(&error))?;
+        Ok(Response::new(proto::RouteResponse { decision: Some(decision.into()) }))
+    }
+
+    async fn route_batch(
+        &self,
+        request: Request<proto::RouteBatchRequest>,
+    ) -> Result<Response<proto::RouteBatchResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let router = self.live.router();
+        let requests = request.into_inner().requests;
+        let most = router.config().limits.batch_requests_max;
+        if requests.is_empty() {
+            return Err(status::bad_field("requests", "is empty: give at least one request"));
+        }
+        if requests.len() > most {
+            let problem = format!("{} requests, at most {most} (limits.batch_requests_max)", requests.len());
+            return Err(status::bad_field("requests", &problem));
+        }
+        let results = stream::iter(requests.into_iter().enumerate())
+            .map(|(at, request)| route_item(&router, at, request, deadline))
+            .buffered(BATCH_IN_FLIGHT)
+            .collect()
+            .await;
+        Ok(Response::new(proto::RouteBatchResponse { results }))
+    }
+}
+
+async fn route_item(
+    router: &Router,
+    at: usize,
+    request: proto::RouteRequest,
+    deadline: Option<Instant>,
+) -> proto::RouteResult {
+    use proto::route_result::Outcome;
+    let outcome = match admit(Draft::from(request), router.config()) {
+        Err(error) => {
+            telemetry::refused("bad_request");
+            Outcome::Error(status::bad_item(at, &error))
+        }
+        Ok(prompt) => match router.route(&prompt, deadline).await {
+            Ok(decision) => Outcome::Decision(decision.into()),
+            Err(error) => Outcome::Error(status::failed_item(&error)),
+        },
+    };
+    proto::RouteResult { outcome: Some(outcome) }
+}
+
+/// Returns when the caller stops waiting, from the call's `grpc-timeout`.
+fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+    let timeout = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)?;
+    Instant::now().checked_add(timeout)
+}
+
+/// Up to eight digits and a unit, as the gRPC protocol over HTTP/2 defines it.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let amount: u64 = if is_number { digits.parse().ok()? } else { return None };
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts() {
+        for (text, expected) in [
+            ("250m", Some(Duration::from_millis(250))),
+            ("2S", Some(Duration::from_secs(2))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("123456789m", None),
+            ("-1m", None),
+            ("m", None),
+            ("", None),
+            ("5é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The listeners: gRPC for callers, HTTP for metrics and probes.
+//!
+//! `run` takes bound listeners and a shutdown future, so that tests bind port 0. Nothing here
+//! decides anything.
+
+mod convert;
+mod grpc;
+mod http;
+mod status;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tonic::{codec::CompressionEncoding, transport::server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    config::ServerConfig,
+    live::Live,
+    server::grpc::{RouterGrpc, proto::router_service_server::RouterServiceServer},
+};
+
+/// The generated protobuf and gRPC types; domain code never names them.
+pub mod proto {
+    #![allow(clippy::all, unused_qualifications)]
+    tonic::include_proto!("pointsman.v1");
+
+    /// The compiled protos, for reflection and the golden test.
+    pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pointsman_descriptor.bin"));
+}
+
+/// Name of the service in health checks.
+pub const ROUTER_SERVICE: &str = "pointsman.v1.RouterService";
+
+// Dead peers are noticed within a minute and cost no traffic to speak of.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
+/// Calls that one connection may have open.
+const STREAMS_MAX: u32 = 1024;
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("{key} = {address}: {error}")]
+    Bind { key: &'static str, address: SocketAddr, error: std::io::Error },
+    #[error("gRPC listener: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("HTTP listener: {0}")]
+    Http(std::io::Error),
+}
+
+/// Bound sockets.
+pub struct Listeners {
+    grpc: TcpListener,
+    http: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names; port 0 takes a free one.
+    pub async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
+        let grpc = bind("server.grpc_listen", config.grpc_listen).await?;
+        let http = match config.http_listen {
+            Some(address) => Some(bind("server.http_listen", address).await?),
+            None => None,
+        };
+        Ok(Self { grpc, http })
+    }
+
+    /// Returns the address of the gRPC listener.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc.local_addr().expect("a bound socket has an address")
+    }
+
+    /// Returns the address of the HTTP listener, if there is one.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.local_addr().expect("a bound socket has an address"))
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|error| ServerError::Bind { key, address, error })
+}
+
+/// Serves until `shutdown` resolves, then lets running calls end within the configured time.
+pub async fn run(
+    listeners: Listeners,
+    live: Arc<Live>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServerError> {
+    let config = live.router().config().server.clone();
+    let (stop, stopped) = watch::channel(false);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, live.is_ready()).await;
+
+    let router_service = RouterServiceServer::new(RouterGrpc::new(Arc::clone(&live)))
+        .max_decoding_message_size(config.message_bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let grpc = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(router_service)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+
+    let mut tasks: JoinSet<Result<(), ServerError>> = JoinSet::new();
+    // Without TCP_NODELAY small answers wait for the peer's delayed acknowledgement, some 40 ms.
+    let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
+    let grpc_stop = wait_for(stopped.clone());
+    tasks.spawn(async move { Ok(grpc.serve_with_incoming_shutdown(incoming, grpc_stop).await?) });
+    if let Some(listener) = listeners.http {
+        let app = http::app(Arc::clone(&live));
+        let http_stop = wait_for(stopped.clone());
+        tasks.spawn(async move {
+            axum::serve(listener, app).with_graceful_shutdown(http_stop).await.map_err(ServerError::Http)
+        });
+    }
+    let reporter = health.clone();
+    let watched = Arc::clone(&live);
+    let follow = tokio::spawn(async move { follow_readiness(&reporter, &watched).await });
+
+    let outcome = tokio::select! {
+        Some(ended) = tasks.join_next() => flatten(ended),
+        () = shutdown => Ok(()),
+    };
+    follow.abort();
+    set_health(&health, false).await;
+    tracing::info!(grace_ms = config.drain.as_millis() as u64, "draining");
+    let _ = stop.send(true);
+    let drained = tokio::time::timeout(config.drain, async {
+        while let Some(ended) = tasks.join_next().await {
+            flatten(ended)?;
+        }
+        Ok(())
+    });
+    match drained.await {
+        Ok(drained) => outcome.and(drained),
+        Err(_) => {
+            tracing::warn!("calls still ran at the end of the grace period and were cut");
+            outcome
+        }
+    }
+}
+
+fn flatten(ended: Result<Result<(), ServerError>, tokio::task::JoinError>) -> Result<(), ServerError> {
+    match ended {
+        Ok(result) => result,
+        Err(error) => Err(ServerError::Http(std::io::Error::other(error))),
+    }
+}
+
+async fn wait_for(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone: time to stop as well.
+    let _ = stopped.wait_for(|&stopped| stopped).await;
+}
+
+/// Tells health checks when the classifier becomes ready.
+async fn follow_readiness(health: &HealthReporter, live: &Live) {
+    const POLL: Duration = Duration::from_millis(20);
+    let mut before = false;
+    loop {
+        let ready = live.is_ready();
+        if ready != before {
+            set_health(health, ready).await;
+            before = ready;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn set_health(health: &HealthReporter, ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", ROUTER_SERVICE] {
+        health.set_service_status(service, status).await;
+    }
+}
