@@ -87,9 +87,11 @@ fn active_python_has_one() -> bool {
         let lib = PathBuf::from(prefix).join("lib");
         fs::read_dir(lib).into_iter().flatten().flatten().any(|entry| {
             let capi = entry.path().join("site-packages/onnxruntime/capi");
-            fs::read_dir(capi).into_iter().flatten().flatten().any(|file| {
-                file.file_name().to_string_lossy().starts_with("libonnxruntime.")
-            })
+            fs::read_dir(capi)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|file| file.file_name().to_string_lossy().starts_with("libonnxruntime."))
         })
     })
 }

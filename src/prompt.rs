@@ -146,9 +146,12 @@ impl Prompt {
             .map_or("", |message| &message.content)
     }
 
-    /// Returns how many user turns the conversation has.
-    pub fn user_turns(&self) -> usize {
-        self.messages.iter().filter(|message| message.role == Role::User).count()
+    /// Returns how many turns the conversation has: those of the user, and one more when the
+    /// assistant opened it, since "ok" then answers something.
+    pub fn turns(&self) -> usize {
+        let user_turns = self.messages.iter().filter(|message| message.role == Role::User).count();
+        let opener = self.messages.iter().find(|message| message.role != Role::System);
+        user_turns + usize::from(opener.is_some_and(|message| message.role == Role::Assistant))
     }
 }
 

@@ -29,8 +29,9 @@ const COST: &str = "pointsman_cost_usd_estimate";
 const BASELINE: &str = "pointsman_baseline_cost_usd";
 
 /// From a rule's 20 microseconds to an overloaded second.
-const BUCKETS_S: [f64; 14] =
-    [0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+const BUCKETS_S: [f64; 14] = [
+    0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

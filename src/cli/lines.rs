@@ -80,7 +80,9 @@ pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliErro
     let source: Box<dyn Read + Send> = if input == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
-        Box::new(File::open(input).map_err(|error| CliError::Io { what: input.display().to_string(), error })?)
+        Box::new(
+            File::open(input).map_err(|error| CliError::Io { what: input.display().to_string(), error })?,
+        )
     };
     let progress = progress_bar(input);
     let (sender, receiver) = tokio::sync::mpsc::channel(IN_FLIGHT);
@@ -207,7 +209,8 @@ fn progress_bar(input: &Path) -> ProgressBar {
                 .expect("the template is a constant"),
         ),
         _ => ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{spinner} {bytes} read, {elapsed}").expect("the template is a constant"),
+            ProgressStyle::with_template("{spinner} {bytes} read, {elapsed}")
+                .expect("the template is a constant"),
         ),
     };
     bar.enable_steady_tick(Duration::from_millis(100));

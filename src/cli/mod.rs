@@ -8,10 +8,7 @@ mod route;
 mod serve;
 mod show;
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -85,14 +82,12 @@ enum CliError {
     /// Some lines failed; each was said where it stood.
     #[error("{failed} of {all} lines got no decision")]
     Lines { failed: usize, all: usize },
-    #[error("{0}")]
-    Usage(String),
 }
 
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Rules(_) | Self::Request(_) | Self::Usage(_) => 2,
+            Self::Config(_) | Self::Rules(_) | Self::Request(_) => 2,
             Self::Live(_) | Self::Server(_) | Self::Route(_) | Self::Io { .. } | Self::Lines { .. } => 1,
         }
     }
@@ -111,7 +106,9 @@ pub fn run() -> ExitCode {
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has gone, for example `| head`: that is its right.
-        Err(CliError::Io { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Io { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             anstream::eprintln!("{}error:{} {error}", show::ERROR, show::RESET);
             ExitCode::from(error.exit_code())

@@ -84,8 +84,7 @@ fn announce(listeners: &Listeners) {
 /// Resolves at the first SIGTERM or SIGINT; the second one ends the process at once.
 fn first_signal() -> Result<impl Future<Output = ()> + Send, CliError> {
     let listen = |kind| signal(kind).map_err(|error| CliError::Io { what: "signals".to_owned(), error });
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         tokio::spawn(async move {

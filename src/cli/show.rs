@@ -79,7 +79,8 @@ fn cost(decision: &Decision) -> String {
         TokenCountSource::Tokenizer => "by the bundle's tokenizer",
         TokenCountSource::Length => "estimated by length",
     };
-    let saved = if baseline > 0.0 { format!(" ({:+.0} %)", (cost / baseline - 1.0) * 100.0) } else { String::new() };
+    let saved =
+        if baseline > 0.0 { format!(" ({:+.0} %)", (cost / baseline - 1.0) * 100.0) } else { String::new() };
     format!(
         "${cost:.6} instead of ${baseline:.6} for the top tier{saved}; {} prompt tokens, {counted}",
         decision.prompt_tokens

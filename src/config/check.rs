@@ -10,9 +10,9 @@ use std::{
 use regex::RegexBuilder;
 
 use super::{
-    ClassifierConfig, Conditions, Config, Device, Fixes, Limits, LowConfidence, Objective, Order,
-    Patterns, PolicyConfig, QueueFull, RuleConfig, ServerConfig, SessionFloor, SessionsConfig,
-    TargetConfig, TargetIndex, TextSource, TierConfig, TierLimits, duplicates,
+    ClassifierConfig, Conditions, Config, Device, Fixes, Limits, LowConfidence, Objective, Order, Patterns,
+    PolicyConfig, QueueFull, RuleConfig, ServerConfig, SessionFloor, SessionsConfig, TargetConfig,
+    TargetIndex, TextSource, TierConfig, TierLimits, duplicates,
     file::{FeatureFile, File, IntentFile, RuleFile, TargetFile, TierFile},
     read::SourceText,
 };
@@ -65,14 +65,44 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
     let policy = check_policy(file, &names, source);
     let classifier = check_classifier(file, folder, source);
     let limits = Limits {
-        messages_max: within(file.limits.messages_max, MESSAGES_MAX, 1..=100_000, "limits.messages_max", source) as usize,
-        prompt_bytes_max: within(file.limits.prompt_bytes_max, PROMPT_BYTES_MAX, 1..=256 << 20, "limits.prompt_bytes_max", source) as usize,
-        batch_requests_max: within(file.limits.batch_requests_max, BATCH_REQUESTS_MAX, 1..=100_000, "limits.batch_requests_max", source) as usize,
+        messages_max: within(
+            file.limits.messages_max,
+            MESSAGES_MAX,
+            1..=100_000,
+            "limits.messages_max",
+            source,
+        ) as usize,
+        prompt_bytes_max: within(
+            file.limits.prompt_bytes_max,
+            PROMPT_BYTES_MAX,
+            1..=256 << 20,
+            "limits.prompt_bytes_max",
+            source,
+        ) as usize,
+        batch_requests_max: within(
+            file.limits.batch_requests_max,
+            BATCH_REQUESTS_MAX,
+            1..=100_000,
+            "limits.batch_requests_max",
+            source,
+        ) as usize,
     };
     let sessions = SessionsConfig {
         floor: file.sessions.floor.unwrap_or(SessionFloor::Keep),
-        idle: Duration::from_secs(within(file.sessions.idle_s, IDLE_S, 1..=30 * 86_400, "sessions.idle_s", source)),
-        sessions_max: within(file.sessions.sessions_max, SESSIONS_MAX, 1..=100_000_000, "sessions.sessions_max", source),
+        idle: Duration::from_secs(within(
+            file.sessions.idle_s,
+            IDLE_S,
+            1..=30 * 86_400,
+            "sessions.idle_s",
+            source,
+        )),
+        sessions_max: within(
+            file.sessions.sessions_max,
+            SESSIONS_MAX,
+            1..=100_000_000,
+            "sessions.sessions_max",
+            source,
+        ),
     };
     let server = check_server(file, source)?;
     if tiers.is_empty() || targets.is_empty() {
@@ -452,15 +482,14 @@ fn check_rule(at: usize, written: &RuleFile, names: &Names<'_>, source: &mut Sou
     if written.tier.is_some() && written.target.is_some() {
         source.problem(path("target"), "and tier are both set: a target implies its tier");
     }
-    let intent =
-        written.intent.as_ref().map(|intent| name(Some(intent), path("intent"), source));
+    let intent = written.intent.as_ref().map(|intent| name(Some(intent), path("intent"), source));
     let limits = names.limits(written.tier_min.as_ref(), written.tier_max.as_ref(), &prefix, source);
     let effects = [&written.tier, &written.target, &written.intent, &written.tier_min, &written.tier_max];
     if effects.iter().all(|effect| effect.is_none()) {
         source.problem(prefix.as_str(), "does nothing: set tier, target, intent, tier_min or tier_max");
     }
-    let fixes = (tier.is_some() || target.is_some() || intent.is_some())
-        .then_some(Fixes { tier, target, intent });
+    let fixes =
+        (tier.is_some() || target.is_some() || intent.is_some()).then_some(Fixes { tier, target, intent });
     RuleConfig {
         id: name(written.id.as_ref(), path("id"), source),
         description: written.description.clone().unwrap_or_default(),

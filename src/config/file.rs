@@ -270,9 +270,9 @@ pub struct RuleFile {
     pub prompt_tokens_min: Option<u64>,
     /// The prompt has at most this many tokens.
     pub prompt_tokens_max: Option<u64>,
-    /// The conversation has at least this many user turns.
+    /// The conversation has at least this many user turns; an opening by the assistant counts as one.
     pub turns_min: Option<u64>,
-    /// The conversation has at most this many user turns.
+    /// The conversation has at most this many user turns; an opening by the assistant counts as one.
     pub turns_max: Option<u64>,
     /// The request needs tools, or does not.
     pub needs_tools: Option<bool>,

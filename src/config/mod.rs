@@ -120,9 +120,8 @@ pub struct ClassifierConfig {
 }
 
 pub use self::file::{
-    DeviceFile as Device, LowConfidenceFile as LowConfidence, ObjectiveFile as Objective,
-    OrderFile as Order, QueueFullFile as QueueFull, SessionFloorFile as SessionFloor,
-    TextSourceFile as TextSource,
+    DeviceFile as Device, LowConfidenceFile as LowConfidence, ObjectiveFile as Objective, OrderFile as Order,
+    QueueFullFile as QueueFull, SessionFloorFile as SessionFloor, TextSourceFile as TextSource,
 };
 
 /// How scores become a tier.

@@ -122,10 +122,7 @@ fn entry<'table, 'text>(
     table: &'table DeTable<'text>,
     name: &str,
 ) -> Option<(Range<usize>, &'table Spanned<DeValue<'text>>)> {
-    table
-        .iter()
-        .find(|(key, _)| key.get_ref() == name)
-        .map(|(key, value)| (key.span(), value))
+    table.iter().find(|(key, _)| key.get_ref() == name).map(|(key, value)| (key.span(), value))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -172,15 +169,10 @@ fn parse(text: &str) -> (File, SourceText<'_>) {
 fn take_out(table: &mut DeTable<'_>, span: &Range<usize>, prefix: &str) -> Option<String> {
     let covers = |range: Range<usize>| range.start <= span.start && span.end <= range.end;
     let holds = |value: &Spanned<DeValue<'_>>| covers(value.span()) || holds_below(value, span);
-    let key = table
-        .iter()
-        .find(|(key, value)| covers(key.span()) || holds(value))
-        .map(|(key, _)| key.clone())?;
-    let path = if prefix.is_empty() {
-        key.get_ref().to_string()
-    } else {
-        format!("{prefix}.{}", key.get_ref())
-    };
+    let key =
+        table.iter().find(|(key, value)| covers(key.span()) || holds(value)).map(|(key, _)| key.clone())?;
+    let path =
+        if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
     let value = table.get_mut(&key).expect("found above");
     let deeper = match value.get_mut() {
         DeValue::Table(inner) => take_out(inner, span, &path),
@@ -203,9 +195,7 @@ fn holds_below(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
         DeValue::Table(table) => table
             .iter()
             .any(|(key, value)| covers(key.span()) || covers(value.span()) || holds_below(value, span)),
-        DeValue::Array(items) => {
-            items.iter().any(|item| covers(item.span()) || holds_below(item, span))
-        }
+        DeValue::Array(items) => items.iter().any(|item| covers(item.span()) || holds_below(item, span)),
         _ => false,
     }
 }

@@ -238,7 +238,11 @@ mod tests {
     fn every_bad_field_is_named() {
         let draft = Draft {
             messages: vec![DraftMessage { role: "robot".to_owned(), content: String::new() }],
-            shape: DraftShape { prompt_tokens: Some(-1), max_output_tokens: Some(-5), ..DraftShape::default() },
+            shape: DraftShape {
+                prompt_tokens: Some(-1),
+                max_output_tokens: Some(-5),
+                ..DraftShape::default()
+            },
             preferences: DraftPreferences {
                 quality: Some(2.0),
                 cost_usd_max: Some(f64::NAN),

@@ -117,7 +117,8 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     apply_session_floor(&mut wish, question, &bounds);
     let bounded = bounds.clamp(wish.tier);
     if bounded != wish.tier {
-        let (by, word) = if bounded < wish.tier { (&bounds.max_by, "at most") } else { (&bounds.min_by, "at least") };
+        let (by, word) =
+            if bounded < wish.tier { (&bounds.max_by, "at most") } else { (&bounds.min_by, "at least") };
         wish.because(format!("{by} allows {word} {}", config.tier(bounded).name));
     }
 
@@ -133,7 +134,8 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
         wish.because(format!("no target of {} can take this request", config.tier(bounded).name));
     }
 
-    let mut targets = open.into_iter().find(|(at, _)| *at == tier).map_or_else(Vec::new, |(_, targets)| targets);
+    let mut targets =
+        open.into_iter().find(|(at, _)| *at == tier).map_or_else(Vec::new, |(_, targets)| targets);
     if let Some(target) = fixed {
         targets.sort_by_key(|other| *other != target);
     }
@@ -141,7 +143,12 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     let baseline = config.target(config.tier(config.top_tier()).targets[0]);
     Ok(Choice {
         tier,
-        reason: format!("{}, so {} of tier {} answers", wish.why.join("; "), first.id, config.tier(tier).name),
+        reason: format!(
+            "{}, so {} of tier {} answers",
+            wish.why.join("; "),
+            first.id,
+            config.tier(tier).name
+        ),
         cost_usd: estimate_usd(first, prompt, tokens.tokens),
         baseline_usd: estimate_usd(baseline, prompt, tokens.tokens),
         targets,
@@ -299,7 +306,10 @@ fn wish_by_scores(
     wish.evident = true;
     wish.confidence = reading.scores.level_confidence;
     wish.low_confidence = reading.scores.unsure;
-    if reading.scores.unsure && config.policy.low_confidence == LowConfidence::OneTierUp && wish.tier < config.top_tier() {
+    if reading.scores.unsure
+        && config.policy.low_confidence == LowConfidence::OneTierUp
+        && wish.tier < config.top_tier()
+    {
         wish.tier = Tier(wish.tier.0 + 1);
         wish.because(format!("but the classifier is unsure, which means one tier up to {}", name(wish.tier)));
     }
@@ -340,7 +350,8 @@ struct HardBounds {
 
 impl HardBounds {
     fn of(config: &Config, prompt: &Prompt, hits: &Hits) -> Self {
-        let by_rule = |rule: &Option<Arc<str>>| rule.as_ref().map_or_else(String::new, |id| format!("rule {id}"));
+        let by_rule =
+            |rule: &Option<Arc<str>>| rule.as_ref().map_or_else(String::new, |id| format!("rule {id}"));
         let wanted = &prompt.preferences;
         let mut bounds = Self {
             min: hits.limits.tier_min.unwrap_or(Tier(0)),
@@ -371,7 +382,10 @@ impl HardBounds {
 }
 
 /// Returns the targets that can take the request, by tier in their order, and those that cannot.
-fn open_targets(question: &Question<'_>, bounds: &HardBounds) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
+fn open_targets(
+    question: &Question<'_>,
+    bounds: &HardBounds,
+) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
     let Question { config, seed, .. } = question;
     let mut dropped = Vec::new();
     let open = config
@@ -389,7 +403,11 @@ fn open_targets(question: &Question<'_>, bounds: &HardBounds) -> (Vec<(Tier, Vec
                     let why = outside.clone().or_else(|| why_not(question, target));
                     let keep = why.is_none();
                     if let Some(why) = why {
-                        dropped.push(Dropped { tier: Arc::clone(&tier.name), target: target.id.clone(), why });
+                        dropped.push(Dropped {
+                            tier: Arc::clone(&tier.name),
+                            target: target.id.clone(),
+                            why,
+                        });
                     }
                     keep
                 })
@@ -442,7 +460,8 @@ fn why_not(question: &Question<'_>, target: &TargetConfig) -> Option<String> {
 /// 2006, "Weighted random sampling with a reservoir").
 fn sort_by_weight(targets: &mut [TargetIndex], config: &Config, seed: u64) {
     let key = |index: TargetIndex| {
-        let chance = (mix(seed ^ (index.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64 / (1_u64 << 53) as f64;
+        let chance = (mix(seed ^ (index.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64
+            / (1_u64 << 53) as f64;
         chance.powf(1.0 / config.target(index).weight)
     };
     targets.sort_by(|&a, &b| key(b).total_cmp(&key(a)));

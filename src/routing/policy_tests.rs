@@ -184,7 +184,8 @@ fn each_dropped_target_says_why() {
     case.draft = Draft::from_text("x");
     case.draft.preferences.cost_usd_max = Some(0.0);
     assert!(case.decide().unwrap_err().to_string().contains("costs an estimated $"));
-    case.draft.preferences = crate::prompt::DraftPreferences { latency_ms_max: Some(10), ..Default::default() };
+    case.draft.preferences =
+        crate::prompt::DraftPreferences { latency_ms_max: Some(10), ..Default::default() };
     assert!(case.decide().unwrap_err().to_string().contains("takes some 300 ms"));
     case.draft.preferences.latency_ms_max = None;
     case.tokens = 2_000_000;

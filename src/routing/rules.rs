@@ -239,25 +239,21 @@ fn conditions_hold(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, text
         && flag(asked.needs_json, needs.json)
         && asked.prompt_tokens_min.is_none_or(|least| prompt_tokens >= least)
         && asked.prompt_tokens_max.is_none_or(|most| prompt_tokens <= most)
-        && asked.turns_min.is_none_or(|least| prompt.user_turns() >= least)
-        && asked.turns_max.is_none_or(|most| prompt.user_turns() <= most)
+        && asked.turns_min.is_none_or(|least| prompt.turns() >= least)
+        && asked.turns_max.is_none_or(|most| prompt.turns() <= most)
         && asked
             .latency_ms_max
             .is_none_or(|most| prompt.preferences.latency_ms_max.is_some_and(|asked| asked <= most))
         && (asked.language.is_empty()
-            || texts
-                .language()
-                .is_some_and(|language| asked.language.iter().any(|item| item.eq_ignore_ascii_case(language))))
+            || texts.language().is_some_and(|language| {
+                asked.language.iter().any(|item| item.eq_ignore_ascii_case(language))
+            }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::read_text,
-        prompt::Draft,
-        routing::admit::admit,
-    };
+    use crate::{config::read_text, prompt::Draft, routing::admit::admit};
 
     /// Returns the deciding rule's id and all matching ids for `draft` under `rules`.
     fn check(rules: &str, draft: Draft) -> (Option<String>, Vec<String>, TierLimits) {
@@ -328,9 +324,12 @@ mod tests {
             language = ["de"]
             tier_min = "moderate"
         "#;
-        let text = "Könnten Sie mir bitte erklären, wie die Umsatzsteuer bei Dienstleistungen berechnet wird?";
+        let text =
+            "Könnten Sie mir bitte erklären, wie die Umsatzsteuer bei Dienstleistungen berechnet wird?";
         assert_eq!(check(rules, Draft::from_text(text)).1, ["german"]);
-        assert!(check(rules, Draft::from_text("How is value added tax computed for a service?")).1.is_empty());
+        assert!(
+            check(rules, Draft::from_text("How is value added tax computed for a service?")).1.is_empty()
+        );
         let mut stated = Draft::from_text("ok");
         stated.context.language = "de-AT".to_owned();
         assert_eq!(check(rules, stated).1, ["german"]);

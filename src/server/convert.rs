@@ -58,7 +58,10 @@ impl From<Decision> for proto::Decision {
             tier_scores: decision
                 .tier_scores
                 .into_iter()
-                .map(|score| proto::TierScore { tier: score.tier.to_string(), sufficiency: score.sufficiency })
+                .map(|score| proto::TierScore {
+                    tier: score.tier.to_string(),
+                    sufficiency: score.sufficiency,
+                })
                 .collect(),
             confidence: decision.confidence,
             source: source(decision.source) as i32,

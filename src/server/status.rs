@@ -1,7 +1,9 @@
 //! Errors -> gRPC status: code, message and rich details, each decided in one exhaustive match.
 
 use tonic::{Code, Status};
-use tonic_types::{BadRequest as BadRequestDetail, ErrorDetails, FieldViolation, PreconditionFailure, StatusExt};
+use tonic_types::{
+    BadRequest as BadRequestDetail, ErrorDetails, FieldViolation, PreconditionViolation, StatusExt,
+};
 
 use super::proto;
 use crate::routing::{RouteError, admit::BadRequest};
@@ -24,7 +26,8 @@ pub fn bad_request(error: &BadRequest) -> Status {
 
 /// Returns INVALID_ARGUMENT for one field of a batch as a whole.
 pub fn bad_field(field: &str, problem: &str) -> Status {
-    let details = ErrorDetails::with_bad_request(BadRequestDetail::with_violation(field, problem).field_violations);
+    let details =
+        ErrorDetails::with_bad_request(BadRequestDetail::with_violation(field, problem).field_violations);
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {problem}"), details)
 }
 
@@ -33,11 +36,15 @@ pub fn no_decision(error: &RouteError) -> Status {
     let mut details = ErrorDetails::new();
     match error {
         RouteError::NoTarget(no_target) => {
-            let mut failure = PreconditionFailure::default();
-            for dropped in &no_target.dropped {
-                failure.add_violation("TARGET", format!("{}/{}", dropped.tier, dropped.target), &dropped.why);
-            }
-            details.set_precondition_failure(failure.violations);
+            let violations: Vec<PreconditionViolation> = no_target
+                .dropped
+                .iter()
+                .map(|dropped| {
+                    let subject = format!("{}/{}", dropped.tier, dropped.target);
+                    PreconditionViolation::new("TARGET", subject, dropped.why.as_str())
+                })
+                .collect();
+            details.set_precondition_failure(violations);
         }
         RouteError::Overloaded => {
             details.set_retry_info(Some(RETRY_AFTER));
@@ -58,7 +65,10 @@ pub fn bad_item(at: usize, error: &BadRequest) -> proto::RouteError {
     proto::RouteError {
         code: Code::InvalidArgument as i32,
         message: error.to_string(),
-        field: error.0.first().map_or_else(String::new, |problem| format!("requests[{at}].{}", problem.field)),
+        field: error
+            .0
+            .first()
+            .map_or_else(String::new, |problem| format!("requests[{at}].{}", problem.field)),
     }
 }
 

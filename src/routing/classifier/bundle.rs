@@ -45,7 +45,9 @@ pub enum BundleError {
     Format { got: u32 },
     #[error("bundle model.onnx: {why}")]
     Graph { why: String },
-    #[error("bundle golden.jsonl: line {line} ({id}): {what} is {got:.5}, expected {expected:.5} within {tolerance}")]
+    #[error(
+        "bundle golden.jsonl: line {line} ({id}): {what} is {got:.5}, expected {expected:.5} within {tolerance}"
+    )]
     Golden { line: usize, id: String, what: String, got: f64, expected: f64, tolerance: f64 },
 }
 
@@ -243,7 +245,11 @@ fn manifest_problem(manifest: &Manifest) -> Option<String> {
     }
     let scales = &manifest.calibration.sufficiency;
     if scales.len() != levels.len() - 1 {
-        return Some(format!("calibration.sufficiency: {} entries for {} levels", scales.len(), levels.len()));
+        return Some(format!(
+            "calibration.sufficiency: {} entries for {} levels",
+            scales.len(),
+            levels.len()
+        ));
     }
     if scales.iter().any(|platt| !platt.scale.is_finite() || !platt.bias.is_finite()) {
         return Some("calibration.sufficiency: a number is not finite".to_owned());

@@ -17,17 +17,17 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::{
-    bundle::{Bundle, BundleError, Manifest},
-    scores::Scores,
-    session::{RunsOn, SessionError},
-    tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
-};
 use self::{
     bundle::GoldenSample,
     scores::{intent_probabilities, sufficiencies},
     session::{ModelSession, OutputSizes},
     workers::{Job, Shared, Workers},
+};
+pub use self::{
+    bundle::{Bundle, BundleError, Manifest},
+    scores::Scores,
+    session::{RunsOn, SessionError},
+    tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
 };
 use crate::{
     config::{ClassifierConfig, Device},
@@ -114,8 +114,10 @@ impl OnnxClassifier {
         let Bundle { manifest, model, tokenizer, golden } = bundle;
         let encoder = Encoder::new(&tokenizer, manifest.input)?;
         drop(tokenizer);
-        let sizes =
-            OutputSizes { intents: manifest.labels.intents.len(), sufficiencies: manifest.labels.levels.len() - 1 };
+        let sizes = OutputSizes {
+            intents: manifest.labels.intents.len(),
+            sufficiencies: manifest.labels.levels.len() - 1,
+        };
         let (mut first, runs_on) = ModelSession::open(&model, sizes, config.device, 1)?;
         check_golden(&golden, &manifest, &encoder, &mut first)?;
         let device = match runs_on {
@@ -157,9 +159,9 @@ impl Classifier for OnnxClassifier {
 fn workers_for(runs_on: &RunsOn) -> usize {
     match runs_on {
         RunsOn::Cuda => 1,
-        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => std::thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(WORKERS_MAX_BY_DEFAULT),
+        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX_BY_DEFAULT)
+        }
     }
 }
 
@@ -193,12 +195,18 @@ fn check_golden(
             expected,
             tolerance,
         };
-        let broken =
-            |why: String| BundleError::Broken { file: "golden.jsonl".to_owned(), why: format!("line {line}: {why}") };
+        let broken = |why: String| BundleError::Broken {
+            file: "golden.jsonl".to_owned(),
+            why: format!("line {line}: {why}"),
+        };
         let prompt = golden_prompt(sample).map_err(broken)?;
         let encoded = encoder.encode(&Excerpt::of(&prompt, &manifest.input)).map_err(broken)?;
         if encoded.ids.len() != sample.tokens {
-            return Err(differs("number of tokens".to_owned(), encoded.ids.len() as f64, sample.tokens as f64));
+            return Err(differs(
+                "number of tokens".to_owned(),
+                encoded.ids.len() as f64,
+                sample.tokens as f64,
+            ));
         }
         if encoded.truncated != sample.truncated {
             let number = |truncated| f64::from(u8::from(truncated));
@@ -207,8 +215,10 @@ fn check_golden(
         let logits = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
         let intents = intent_probabilities(&logits.intent, manifest.calibration.intent_temperature);
         for (name, &got) in manifest.labels.intents.iter().zip(&intents) {
-            let expected =
-                *sample.intent.get(name).ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
+            let expected = *sample
+                .intent
+                .get(name)
+                .ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
             // Written so that NaN counts as a difference.
             if !((got - expected).abs() <= tolerance) {
                 return Err(differs(format!("intent {name}"), got, expected));
@@ -218,7 +228,9 @@ fn check_golden(
         if levels.len() != sample.sufficiency.len() {
             return Err(broken(format!("has {} sufficiencies", sample.sufficiency.len())));
         }
-        for (level, (&got, &expected)) in manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency)) {
+        for (level, (&got, &expected)) in
+            manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency))
+        {
             if !((got - expected).abs() <= tolerance) {
                 return Err(differs(format!("sufficiency of {level}"), got, expected));
             }
@@ -232,7 +244,8 @@ fn golden_prompt(sample: &GoldenSample) -> Result<Prompt, String> {
         .messages
         .iter()
         .map(|message| {
-            let role = Role::parse(&message.role).ok_or_else(|| format!("unknown role {:?}", message.role))?;
+            let role =
+                Role::parse(&message.role).ok_or_else(|| format!("unknown role {:?}", message.role))?;
             Ok(Message { role, content: message.content.clone() })
         })
         .collect::<Result<Vec<_>, String>>()?;

@@ -75,12 +75,10 @@ fn load() -> Result<Runtime, String> {
             }
         };
         // A library that is too old or of another machine is passed over like a missing one.
-        let built = ort::init_from(&path)
-            .map_err(|error| error.to_string())
-            .and_then(|builder| {
-                let builder = builder.with_name("pointsman").with_telemetry(false);
-                builder.build().map_err(|error| error.to_string())
-            });
+        let built = ort::init_from(&path).map_err(|error| error.to_string()).and_then(|builder| {
+            let builder = builder.with_name("pointsman").with_telemetry(false);
+            builder.build().map_err(|error| error.to_string())
+        });
         match built {
             Ok(environment) => {
                 let description = format!("{} ({})", path.display(), candidate.origin);
@@ -143,10 +141,8 @@ impl ModelSession {
         let text = |error: ort::Error| error.to_string();
         let input_ids = TensorRef::from_array_view((shape, ids)).map_err(text)?;
         let mask = TensorRef::from_array_view((shape, self.attention_mask.as_slice())).map_err(text)?;
-        let outputs = self
-            .session
-            .run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask])
-            .map_err(text)?;
+        let outputs =
+            self.session.run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask]).map_err(text)?;
         let row = |name: &str, width: usize| -> Result<Vec<f32>, String> {
             let (_, values) = outputs[name].try_extract_tensor::<f32>().map_err(text)?;
             if values.len() != width {

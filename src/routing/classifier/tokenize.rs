@@ -177,9 +177,8 @@ impl Encoder {
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| broken(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| broken(error.to_string()))?;
-        let special = |token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| broken(format!("has no token {token}")))
-        };
+        let special =
+            |token: &str| tokenizer.token_to_id(token).ok_or_else(|| broken(format!("has no token {token}")));
         let (start_id, separator_id) = (special("[CLS]")?, special("[SEP]")?);
         Ok(Self { tokenizer, limits, start_id, separator_id })
     }

@@ -46,7 +46,11 @@ pub struct Workers {
 
 impl Workers {
     /// Starts one thread per session behind a queue of `queue_max` jobs.
-    pub fn start(shared: Arc<Shared>, sessions: Vec<ModelSession>, queue_max: usize) -> std::io::Result<Self> {
+    pub fn start(
+        shared: Arc<Shared>,
+        sessions: Vec<ModelSession>,
+        queue_max: usize,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max);
         let threads = sessions
             .into_iter()

@@ -1,0 +1,2 @@
+//! Criterion benches; see the helper.
+fn main() {}
