@@ -1,0 +1,121 @@
+//! What happens when the classifier is full, slow, broken or absent: routing goes on.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use pointsman::server::proto::{RouteBatchRequest, RouteRequest, Source, route_result::Outcome};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use crate::support::{Behaviour, Scripted, TestServer, config, real_classifier};
+
+fn ask(text: impl Into<String>) -> RouteRequest {
+    RouteRequest { prompt: Some(text.into()), ..RouteRequest::default() }
+}
+
+const OPEN_QUESTION: &str = "how would one compare the offers of last spring with the new ones";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_means_the_default_tier() {
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Overloaded))).await;
+    let decision = server.client().route(ask(OPEN_QUESTION)).await.unwrap().into_inner().decision.unwrap();
+    assert_eq!((decision.source(), decision.tier.as_str()), (Source::Default, "moderate"));
+    assert!(decision.reason.contains("queue is full"), "{}", decision.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_where_the_operator_says_so() {
+    let refuse = config("[classifier]\nqueue_full = \"refuse\"");
+    let server = TestServer::start(refuse, Some(Scripted::new(Behaviour::Overloaded))).await;
+    let status = server.client().route(ask(OPEN_QUESTION)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.get_details_retry_info().is_some());
+    // Rules decide as ever, also within a batch.
+    let batch = RouteBatchRequest { requests: vec![ask(OPEN_QUESTION), ask("thanks!")] };
+    let results = server.client().route_batch(batch).await.unwrap().into_inner().results;
+    assert!(
+        matches!(&results[0].outcome, Some(Outcome::Error(error)) if error.code == Code::ResourceExhausted as i32)
+    );
+    assert!(matches!(&results[1].outcome, Some(Outcome::Decision(decision)) if decision.tier == "simple"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_or_failing_classifier_means_the_default_tier_in_time() {
+    let slow = config("[classifier]\nwait_ms_max = 50");
+    let server = TestServer::start(slow, Some(Scripted::new(Behaviour::Never))).await;
+    let decision = server.client().route(ask(OPEN_QUESTION)).await.unwrap().into_inner().decision.unwrap();
+    assert_eq!(decision.source(), Source::Default);
+    assert!(decision.reason.contains("no scores within"), "{}", decision.reason);
+
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Fail))).await;
+    let decision = server.client().route(ask(OPEN_QUESTION)).await.unwrap().into_inner().decision.unwrap();
+    assert_eq!(decision.source(), Source::Default);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_the_call_is_honoured() {
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Never))).await;
+    let mut request = Request::new(ask(OPEN_QUESTION));
+    request.set_timeout(Duration::from_millis(500));
+    let started = Instant::now();
+    let decision = server.client().route(request).await.unwrap().into_inner().decision.unwrap();
+    assert_eq!(decision.source(), Source::Default);
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_texts_are_scored_once() {
+    let scripted = Scripted::new(Behaviour::Answer([0.1, 0.9, 0.95]));
+    let server = TestServer::start(config(""), Some(Arc::clone(&scripted) as Arc<_>)).await;
+    let first = server.client().route(ask(OPEN_QUESTION)).await.unwrap().into_inner().decision.unwrap();
+    let second = server.client().route(ask(OPEN_QUESTION)).await.unwrap().into_inner().decision.unwrap();
+    assert_eq!((first.source(), second.source()), (Source::Classifier, Source::Cache));
+    assert_eq!(first.tier_scores, second.tier_scores);
+    assert_eq!(scripted.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn scores_are_bit_identical_whatever_else_is_in_flight() {
+    let uncached = config("rules = []\n[classifier]\ncache_entries = 0");
+    let server = TestServer::start(uncached, Some(real_classifier())).await;
+    let probes = [
+        "fix this regex: ^(a+)+$",
+        "summarise the attached minutes for the board",
+        OPEN_QUESTION,
+        "日本語で説明してください",
+    ];
+    let score = async |text: &str| {
+        let decision = server.client().route(ask(text)).await.unwrap().into_inner().decision.unwrap();
+        assert_eq!(decision.source(), Source::Classifier, "{}", decision.reason);
+        let bits: Vec<u64> = decision.tier_scores.iter().map(|score| score.sufficiency.to_bits()).collect();
+        (decision.intent, decision.intent_confidence.to_bits(), bits)
+    };
+    let mut alone = Vec::new();
+    for probe in probes {
+        alone.push(score(probe).await);
+    }
+    let noise: Vec<_> = (0..16)
+        .map(|lane| {
+            let mut client = server.client();
+            tokio::spawn(async move {
+                for round in 0..12 {
+                    let text = format!(
+                        "{lane} {round} {}",
+                        "words of quite another length ".repeat(lane * round % 23)
+                    );
+                    client.route(ask(text)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for _ in 0..12 {
+        for (probe, expected) in probes.iter().zip(&alone) {
+            assert_eq!(&score(probe).await, expected, "{probe}");
+        }
+    }
+    for lane in noise {
+        lane.await.unwrap();
+    }
+}

@@ -1,0 +1,156 @@
+//! A server on port 0 inside the test, with the real classifier or a scripted one.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pointsman::{
+    config::{Config, read_text},
+    live::Live,
+    prompt::Intent,
+    routing::classifier::{
+        Classifier, ClassifyError, Description, Excerpt, InputLimits, OnnxClassifier, Scored, Scores,
+        StageTimes, TokenDensity,
+    },
+    server::{Listeners, ServerError, proto::router_service_client::RouterServiceClient, run},
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::transport::Channel;
+
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns a configuration for tests: any free port, and the given sections.
+pub fn config(sections: &str) -> Config {
+    let server = "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndrain_ms = 2000\n";
+    read_text(&format!("{sections}\n{server}")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The embedded bundle's classifier, loaded once for all tests.
+pub fn real_classifier() -> Arc<dyn Classifier> {
+    static CLASSIFIER: OnceLock<Arc<OnnxClassifier>> = OnceLock::new();
+    let classifier = CLASSIFIER.get_or_init(|| {
+        let classifier = OnnxClassifier::load(&config("").classifier);
+        Arc::new(classifier.unwrap_or_else(|error| panic!("{error}")))
+    });
+    Arc::clone(classifier) as Arc<dyn Classifier>
+}
+
+/// A running server; dropping it stops it.
+pub struct TestServer {
+    pub live: Arc<Live>,
+    pub channel: Channel,
+    pub http: std::net::SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), ServerError>>,
+}
+
+impl TestServer {
+    /// Starts a server; without a classifier it is not ready.
+    pub async fn start(config: Config, classifier: Option<Arc<dyn Classifier>>) -> Self {
+        pointsman::telemetry::init_metrics();
+        let live = Arc::new(Live::start(config).unwrap());
+        if let Some(classifier) = classifier {
+            live.set_classifier(classifier).unwrap();
+        }
+        let listeners = Listeners::bind(&live.router().config().server).await.unwrap();
+        let (address, http) = (listeners.grpc_address(), listeners.http_address().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(listeners, Arc::clone(&live), async {
+            let _ = stopped.await;
+        }));
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        Self { live, channel, http, stop: Some(stop), task }
+    }
+
+    pub fn client(&self) -> RouterServiceClient<Channel> {
+        RouterServiceClient::new(self.channel.clone()).max_encoding_message_size(64 << 20)
+    }
+
+    /// Asks the server to stop and returns how it ended.
+    pub async fn stop(mut self) -> Result<(), ServerError> {
+        let _ = self.stop.take().unwrap().send(());
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the server stops").unwrap()
+    }
+}
+
+/// Waits for a condition with a bound.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A classifier that answers by script, to test what the real one cannot be made to do.
+pub struct Scripted {
+    description: Description,
+    behaviour: Behaviour,
+    pub asked: AtomicUsize,
+}
+
+/// What a scripted classifier does with every prompt.
+pub enum Behaviour {
+    Answer([f64; 3]),
+    Overloaded,
+    Never,
+    Fail,
+}
+
+impl Scripted {
+    pub fn new(behaviour: Behaviour) -> Arc<Self> {
+        let real = real_classifier();
+        let description = Description {
+            name: "scripted".into(),
+            version: "1".into(),
+            runs: "nowhere".to_owned(),
+            ..real.describe().clone()
+        };
+        assert!(description.input.problem().is_none(), "{:?}", InputLimits { ..description.input });
+        Arc::new(Self { description, behaviour, asked: AtomicUsize::new(0) })
+    }
+}
+
+impl Classifier for Scripted {
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn submit(
+        &self,
+        _: Excerpt,
+        _: Instant,
+    ) -> Result<oneshot::Receiver<Result<Scored, ClassifyError>>, ClassifyError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        let answer = match &self.behaviour {
+            Behaviour::Overloaded => return Err(ClassifyError::Overloaded),
+            Behaviour::Never => {
+                // The sender must outlive the call, or the caller would notice at once.
+                std::mem::forget(sender);
+                return Ok(receiver);
+            }
+            Behaviour::Fail => Err(ClassifyError::Failed("scripted".to_owned())),
+            Behaviour::Answer(sufficiency) => Ok(Scored {
+                scores: Scores {
+                    intent: Intent("code".into()),
+                    intent_confidence: 0.9,
+                    sufficiency: sufficiency.iter().copied().chain([1.0]).collect(),
+                    level_confidence: 0.8,
+                    unsure: false,
+                    truncated: false,
+                    density: TokenDensity { tokens: 10, bytes: 40 },
+                },
+                times: StageTimes::default(),
+            }),
+        };
+        let _ = sender.send(answer);
+        Ok(receiver)
+    }
+}
