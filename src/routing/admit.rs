@@ -35,7 +35,7 @@ pub fn admit(draft: Draft, config: &Config) -> Result<Prompt, BadRequest> {
     let messages = messages(draft.prompt, draft.messages, config, &mut problems);
     check_context(&draft.context, &mut problems);
     let shape = shape(&draft.shape, &mut problems);
-    let preferences = preferences(draft.preferences, config, &mut problems);
+    let preferences = preferences(&draft.preferences, config, &mut problems);
     if problems.0.is_empty() {
         Ok(Prompt { messages, context: draft.context, shape, preferences, explain: draft.explain })
     } else {
@@ -150,7 +150,7 @@ fn shape(draft: &DraftShape, problems: &mut Problems) -> Shape {
     }
 }
 
-fn preferences(draft: DraftPreferences, config: &Config, problems: &mut Problems) -> Preferences {
+fn preferences(draft: &DraftPreferences, config: &Config, problems: &mut Problems) -> Preferences {
     if let Some(quality) = draft.quality
         && !(0.0..=1.0).contains(&quality)
     {

@@ -155,7 +155,7 @@ fn a_link_out_of_the_folder_is_refused() {
 fn a_tokenizer_of_another_model_is_refused() {
     let copy = Copy::new();
     let tokenizer: Value = serde_json::from_slice(&fs::read(copy.path("tokenizer.json")).unwrap()).unwrap();
-    let mut other = tokenizer.clone();
+    let mut other = tokenizer;
     // Another vocabulary: every id moves by one.
     for id in other["model"]["vocab"].as_object_mut().unwrap().values_mut() {
         *id = json!((id.as_u64().unwrap() + 1) % 30_522);

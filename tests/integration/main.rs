@@ -1,5 +1,7 @@
 //! Everything that needs a running server, a real bundle or the built binary; one module a behaviour.
 
+#![allow(clippy::unwrap_used)]
+
 mod bundle;
 mod cli;
 mod default_rules;

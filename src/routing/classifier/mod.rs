@@ -133,7 +133,7 @@ impl OnnxClassifier {
         let description = describe(&manifest, &runs_on, count, &session::runtime()?.description);
         let intents = description.intents.clone();
         let shared = Arc::new(Shared { encoder, manifest, intents });
-        let workers = Workers::start(shared, sessions, config.queue_max)
+        let workers = Workers::start(&shared, sessions, config.queue_max)
             .map_err(|error| BundleError::Graph { why: format!("no thread for a session: {error}") })?;
         Ok(Self { description, workers })
     }
@@ -219,8 +219,7 @@ fn check_golden(
                 .intent
                 .get(name)
                 .ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
-            // Written so that NaN counts as a difference.
-            if !((got - expected).abs() <= tolerance) {
+            if !agree(got, expected, tolerance) {
                 return Err(differs(format!("intent {name}"), got, expected));
             }
         }
@@ -231,12 +230,17 @@ fn check_golden(
         for (level, (&got, &expected)) in
             manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency))
         {
-            if !((got - expected).abs() <= tolerance) {
+            if !agree(got, expected, tolerance) {
                 return Err(differs(format!("sufficiency of {level}"), got, expected));
             }
         }
     }
     Ok(())
+}
+
+/// NaN agrees with nothing.
+fn agree(got: f64, expected: f64, tolerance: f64) -> bool {
+    (got - expected).abs() <= tolerance
 }
 
 fn golden_prompt(sample: &GoldenSample) -> Result<Prompt, String> {

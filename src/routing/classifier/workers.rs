@@ -47,7 +47,7 @@ pub struct Workers {
 impl Workers {
     /// Starts one thread per session behind a queue of `queue_max` jobs.
     pub fn start(
-        shared: Arc<Shared>,
+        shared: &Arc<Shared>,
         sessions: Vec<ModelSession>,
         queue_max: usize,
     ) -> std::io::Result<Self> {
@@ -56,7 +56,7 @@ impl Workers {
             .into_iter()
             .enumerate()
             .map(|(at, session)| {
-                let (shared, receiver) = (Arc::clone(&shared), receiver.clone());
+                let (shared, receiver) = (Arc::clone(shared), receiver.clone());
                 thread::Builder::new()
                     .name(format!("classifier-{at}"))
                     .spawn(move || work(&shared, session, &receiver))
