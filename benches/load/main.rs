@@ -1,2 +1,246 @@
-//! Criterion benches; see the helper.
-fn main() {}
+//! Loads a running server with `Route` calls and prints what callers see: latency, throughput,
+//! errors, who decided, and what the server's process spends.
+//!
+//! `cargo bench --bench load -- --spawn target/release/pointsman` starts a server for the run.
+//! Client and server share the machine's cores unless `--address` names another machine: the
+//! figures are then what the machine does for both, not what the server alone could do.
+
+mod drive;
+mod process;
+mod report;
+mod tally;
+mod texts;
+
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use tonic::transport::Endpoint;
+
+use drive::{Arrivals, Ask, Cell, Group};
+use process::{Process, SpawnedServer};
+use report::Report;
+use texts::Texts;
+
+const DEFAULT_ADDRESS: &str = "http://127.0.0.1:50051";
+/// A server is there or it is not.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+const CLIENTS_BY_DEFAULT: [usize; 3] = [1, 8, 64];
+/// Calls of an open loop that wait at once; with more, the server has long been overrun.
+const WAITING_BY_DEFAULT: usize = 512;
+/// Clients that keep the classifier busy while one measures the fast path.
+const SATURATING_CLIENTS: usize = 64;
+const CONNECTIONS_BY_DEFAULT: usize = 8;
+
+/// Loads a pointsman server with Route calls; prints latency, throughput and the server's CPU time.
+#[derive(Debug, Parser)]
+#[command(name = "load", max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// Server to load [default: http://127.0.0.1:50051].
+    #[arg(long, value_name = "URL", conflicts_with = "spawn")]
+    address: Option<String>,
+    /// Start this server binary on a free port, and stop it at the end.
+    #[arg(long, value_name = "PATH")]
+    spawn: Option<PathBuf>,
+    /// Configuration file of the spawned server.
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    config: Option<PathBuf>,
+    /// Process whose CPU time and memory are read; that of a spawned server is known.
+    #[arg(long, conflicts_with = "spawn")]
+    pid: Option<u32>,
+    /// What is asked; several make several rows.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "fast,classifier")]
+    path: Vec<Traffic>,
+    /// closed: each client waits for its answer; open: calls arrive at --rate, and latency counts
+    /// from when a call was due.
+    #[arg(long, value_enum, default_value = "closed")]
+    mode: Mode,
+    /// Clients; in an open loop, calls that wait at once [default: 1,8,64; open: 512].
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
+    concurrency: Vec<usize>,
+    /// Calls a second of an open loop.
+    #[arg(long, value_name = "PER_SECOND", default_value = "200", value_parser = above_zero)]
+    rate: f64,
+    /// Tokens of each text for the classifier, [CLS] and [SEP] included.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "20",
+          value_parser = clap::value_parser!(u16).range(texts::TOKENS_MIN..=4096))]
+    tokens: Vec<u16>,
+    /// Measured length of each cell, seconds; from 10 on, a line is printed every 5 seconds.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Seconds before each cell that are not measured.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    warmup: u64,
+    /// Connections that the clients share [default: one a client, at most 8].
+    #[arg(long, value_parser = at_least_one)]
+    connections: Option<usize>,
+    /// Print JSON lines instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` gives to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// What test runners give: nothing is loaded.
+    #[arg(long, hide = true)]
+    test: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo bench --bench load -- --spawn target/release/pointsman
+  cargo bench --bench load -- --spawn target/release/pointsman --path fast-under-load
+  cargo bench --bench load -- --path classifier --tokens 20,32,128 --concurrency 1
+  cargo bench --bench load -- --path classifier --concurrency 64 --seconds 60
+  cargo bench --bench load -- --path classifier --mode open --rate 300";
+
+const HINT: &str =
+    "load: no server to load. Start one with --spawn target/release/pointsman, or name one with --address.";
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Traffic {
+    /// Short texts that a default rule decides.
+    Fast,
+    /// Texts that no default rule knows, each of them new.
+    Classifier,
+    /// The two in turn.
+    Mixed,
+    /// One client on the fast path while 64 others saturate the classifier.
+    FastUnderLoad,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Closed,
+    Open,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("{address}: {why}")]
+    Server { address: String, why: String },
+    #[error("{}: {error}", path.display())]
+    Spawn { path: PathBuf, error: io::Error },
+    #[error("the spawned server {0}")]
+    NotReady(String),
+    #[error("{what}: {error}")]
+    Io { what: &'static str, error: io::Error },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let named = arguments.address.is_some() || arguments.spawn.is_some();
+    // `cargo test --benches` gives no argument at all: it must not load whatever listens here.
+    if arguments.test || !(named || arguments.bench) {
+        anstream::println!("{HINT}");
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A plain `cargo bench` runs every bench, with or without a server.
+        Err(LoadError::Server { .. }) if !named => {
+            anstream::println!("{HINT}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            anstream::eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), LoadError> {
+    let server = match &arguments.spawn {
+        Some(binary) => Some(SpawnedServer::start(binary, arguments.config.as_deref())?),
+        None => None,
+    };
+    let address = match (&server, &arguments.address) {
+        (Some(server), _) => server.address.clone(),
+        (None, Some(address)) => address.clone(),
+        (None, None) => DEFAULT_ADDRESS.to_owned(),
+    };
+    let endpoint = endpoint(&address)?;
+    let process = match &server {
+        Some(server) => {
+            let ready_after = server.wait_until_serving(&endpoint)?;
+            anstream::eprintln!("server at {address} ready after {} ms", ready_after.as_millis());
+            Some(Process(server.pid()))
+        }
+        None => {
+            drive::probe(&endpoint).map_err(|why| LoadError::Server { address, why })?;
+            arguments.pid.map(Process)
+        }
+    };
+
+    let texts = Arc::new(Texts::new());
+    let mut report = Report::new(arguments.json);
+    for cell in cells(arguments) {
+        drive::run(&cell, &endpoint, &texts, process, &mut report)?;
+    }
+    report.finish();
+    Ok(())
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, LoadError> {
+    Endpoint::from_shared(address.to_owned())
+        .map(|endpoint| endpoint.connect_timeout(CONNECT_MAX))
+        .map_err(|error| LoadError::Server { address: address.to_owned(), why: error.to_string() })
+}
+
+/// Returns every combination that was asked for, in the order in which it is printed.
+fn cells(arguments: &Arguments) -> Vec<Cell> {
+    let concurrency = match (arguments.concurrency.as_slice(), arguments.mode) {
+        ([], Mode::Closed) => CLIENTS_BY_DEFAULT.to_vec(),
+        ([], Mode::Open) => vec![WAITING_BY_DEFAULT],
+        (given, _) => given.to_vec(),
+    };
+    let group = |ask, arrivals| Group {
+        ask,
+        arrivals,
+        connections: arguments.connections.unwrap_or(CONNECTIONS_BY_DEFAULT.min(arrivals.concurrency())),
+    };
+    let cell = |name: &str, groups| Cell {
+        name: name.to_owned(),
+        groups,
+        warm_up: Duration::from_secs(arguments.warmup),
+        measure: Duration::from_secs(arguments.seconds),
+    };
+    let arrivals = |concurrency| match arguments.mode {
+        Mode::Closed => Arrivals::Closed { clients: concurrency },
+        Mode::Open => Arrivals::Open { per_second: arguments.rate, waiting_max: concurrency },
+    };
+    let every = |name: &str, ask: Ask| -> Vec<Cell> {
+        concurrency.iter().map(|&concurrency| cell(name, vec![group(ask, arrivals(concurrency))])).collect()
+    };
+    let tokens = || arguments.tokens.iter().map(|&tokens| usize::from(tokens));
+    arguments
+        .path
+        .iter()
+        .flat_map(|traffic| match traffic {
+            Traffic::Fast => every("fast", Ask::Fast),
+            Traffic::Classifier => {
+                tokens().flat_map(|tokens| every("classifier", Ask::Classifier { tokens })).collect()
+            }
+            Traffic::Mixed => tokens().flat_map(|tokens| every("mixed", Ask::Mixed { tokens })).collect(),
+            Traffic::FastUnderLoad => tokens()
+                .map(|tokens| {
+                    let others = Arrivals::Closed { clients: SATURATING_CLIENTS };
+                    let one = Arrivals::Closed { clients: 1 };
+                    let groups = vec![group(Ask::Fast, one), group(Ask::Classifier { tokens }, others)];
+                    cell("fast-under-load", groups)
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|&rate: &f64| rate.is_finite() && rate > 0.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
+}

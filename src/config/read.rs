@@ -88,7 +88,13 @@ impl SourceText<'_> {
             return;
         }
         let line = self.line_of(&path);
-        self.problems.push(Problem { path, line, message: message.into() });
+        let section = path.split(['.', '[']).next().unwrap_or_default();
+        let hint = match section {
+            "" => String::new(),
+            section if self.has(section) => String::new(),
+            section => format!(" (this is the built-in `{section}`: give your own)"),
+        };
+        self.problems.push(Problem { path, line, message: message.into() + &hint });
     }
 
     /// Returns whether the text has this section, readable or not.
@@ -264,6 +270,14 @@ teir = "simple"
         let got = problems(text);
         assert!(got.iter().any(|p| p.starts_with("line 9: rules[1].teir: unknown field")), "{got:#?}");
         assert!(got.iter().any(|p| p.starts_with("line 8: rules[1].any[0]: ")), "{got:#?}");
+    }
+
+    #[test]
+    fn a_built_in_section_that_no_longer_fits_says_so() {
+        let got =
+            problems("[[tiers]]\nname = \"only\"\nlevel = \"complex\"\ntargets = [\"claude-sonnet-5-5\"]\n");
+        let hint = "(this is the built-in `policy`: give your own)";
+        assert!(got.iter().any(|p| p.starts_with("policy.default_tier: ") && p.ends_with(hint)), "{got:#?}");
     }
 
     #[test]

@@ -347,11 +347,16 @@ async fn classify(
     }
 }
 
-/// Nine tenths of the caller's time at most: the rest is for the answer's way back.
+/// Returns when to go on without scores: early enough for the answer to reach the caller in time.
 fn wait_until(wait_max: Duration, deadline: Option<Instant>) -> Instant {
+    // The runtime's timer ticks in milliseconds: one for it, one for the way back.
+    const WAY_BACK_MIN: Duration = Duration::from_millis(2);
     let now = Instant::now();
     match deadline {
-        Some(deadline) => now + wait_max.min(deadline.saturating_duration_since(now).mul_f64(0.9)),
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(now);
+            now + wait_max.min(left.saturating_sub(WAY_BACK_MIN.max(left / 10)))
+        }
         None => now + wait_max,
     }
 }

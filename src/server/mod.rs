@@ -134,6 +134,11 @@ pub async fn run(
     follow.abort();
     set_health(&health, false).await;
     tracing::info!(grace_ms = config.drain.as_millis() as u64, "draining");
+    // Ends open health watches, which would hold up the drain otherwise.
+    let mut reporter = health;
+    for service in ["", ROUTER_SERVICE] {
+        reporter.clear_service_status(service).await;
+    }
     let _ = stop.send(true);
     let drained = tokio::time::timeout(config.drain, async {
         while let Some(ended) = tasks.join_next().await {

@@ -387,7 +387,8 @@ def test_short_deadlines_do_not_break_the_server(uncached_router):
         return grpc.StatusCode.OK
 
     codes = {give_up_at_once(at) for at in range(100)}
-    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
+    # CANCELLED is what tonic answers when its own timer fires before this client's: one call in some thousands.
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     decision = route(uncached_router, prompt=EVERYDAY)
     check_decision(decision)
     assert decision.source == decision_pb2.SOURCE_CLASSIFIER

@@ -5,12 +5,14 @@
 
 mod bundle;
 mod library;
+mod memory;
 mod scores;
 mod session;
 mod tokenize;
 mod workers;
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -129,7 +131,11 @@ impl OnnxClassifier {
         for _ in 1..count {
             sessions.push(ModelSession::open(&model, sizes, device, 1)?.0);
         }
+        if let Cow::Borrowed(embedded) = &model {
+            memory::give_back_embedded(embedded);
+        }
         drop(model);
+        memory::give_back_heap();
         let description = describe(&manifest, &runs_on, count, &session::runtime()?.description);
         let intents = description.intents.clone();
         let shared = Arc::new(Shared { encoder, manifest, intents });
@@ -202,15 +208,12 @@ fn check_golden(
         let prompt = golden_prompt(sample).map_err(broken)?;
         let encoded = encoder.encode(&Excerpt::of(&prompt, &manifest.input)).map_err(broken)?;
         if encoded.ids.len() != sample.tokens {
-            return Err(differs(
-                "number of tokens".to_owned(),
-                encoded.ids.len() as f64,
-                sample.tokens as f64,
-            ));
+            let (got, expected) = (encoded.ids.len(), sample.tokens);
+            return Err(broken(format!("is read as {got} tokens, expected {expected}: another tokenizer")));
         }
         if encoded.truncated != sample.truncated {
-            let number = |truncated| f64::from(u8::from(truncated));
-            return Err(differs("truncated".to_owned(), number(encoded.truncated), number(sample.truncated)));
+            let (got, expected) = (encoded.truncated, sample.truncated);
+            return Err(broken(format!("truncated is {got}, expected {expected}")));
         }
         let logits = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
         let intents = intent_probabilities(&logits.intent, manifest.calibration.intent_temperature);

@@ -1,0 +1,274 @@
+//! Prints what was measured: lines while a cell runs, one aligned table at the end, or JSON lines.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    drive::{Arrivals, Cell},
+    process::Usage,
+    tally::{Kind, Outcomes, Tally},
+};
+
+const COLUMNS: [&str; 14] = [
+    "path",
+    "tokens",
+    "mode",
+    "clients",
+    "req/s",
+    "p50",
+    "p90",
+    "p99",
+    "p99.9",
+    "max ms",
+    "errors",
+    "CPU ms/req",
+    "RSS MB",
+    "decided by",
+];
+/// Columns of words; numbers stand at the right.
+const LEFT: [usize; 3] = [0, 2, 13];
+
+/// Collects rows and prints them.
+pub struct Report {
+    json: bool,
+    rows: Vec<Row>,
+}
+
+/// A stretch of a cell's measured time.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub from: Duration,
+    pub to: Duration,
+}
+
+/// What one group saw on one path in one cell, or all of a cell together.
+#[derive(Debug, Clone, Serialize)]
+struct Row {
+    path: String,
+    tokens: Option<usize>,
+    mode: &'static str,
+    clients: usize,
+    #[serde(flatten)]
+    figures: Figures,
+    errors: BTreeMap<String, u64>,
+    sources: BTreeMap<String, u64>,
+    /// Of the whole cell: the server does not know which call its time went to.
+    server_cpu_ms_per_request: Option<f64>,
+    /// Cores that the server kept busy.
+    server_cores: Option<f64>,
+    server_rss_mb: Option<f64>,
+    server_rss_peak_mb: Option<f64>,
+}
+
+/// Throughput and latency.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Figures {
+    requests_per_s: f64,
+    p50_ms: f64,
+    p90_ms: f64,
+    p99_ms: f64,
+    p999_ms: f64,
+    max_ms: f64,
+    failed: u64,
+}
+
+impl Figures {
+    fn of(outcomes: &Outcomes, time: Duration) -> Self {
+        let ms = |quantile| outcomes.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
+        Self {
+            requests_per_s: outcomes.answered() as f64 / time.as_secs_f64(),
+            p50_ms: ms(0.5),
+            p90_ms: ms(0.9),
+            p99_ms: ms(0.99),
+            p999_ms: ms(0.999),
+            max_ms: outcomes.latency_us.max() as f64 / 1000.0,
+            failed: outcomes.failed(),
+        }
+    }
+}
+
+impl Report {
+    pub fn new(json: bool) -> Self {
+        Self { json, rows: Vec::new() }
+    }
+
+    /// Prints what the last seconds of a running cell were like.
+    pub fn interim(&self, cell: &Cell, tallies: &[Arc<Tally>], span: Span, usage: Option<Usage>) {
+        let rss_mb = usage.map(|usage| usage.rss_mb);
+        for (path, _, kind, group) in paths(cell) {
+            let figures = Figures::of(&tallies[group].take_interval(kind), span.to - span.from);
+            let to_s = span.to.as_secs();
+            if self.json {
+                let line =
+                    Interim { interim: true, path, clients: clients(cell, group), to_s, figures, rss_mb };
+                print_json(&line);
+                continue;
+            }
+            anstream::println!(
+                "  {to_s:>5} s  {path}: {:.0} req/s, p50 {:.3}, p99 {:.3}, max {:.1} ms, {} errors{}",
+                figures.requests_per_s,
+                figures.p50_ms,
+                figures.p99_ms,
+                figures.max_ms,
+                figures.failed,
+                rss_mb.map_or_else(String::new, |mb| format!(", RSS {mb:.0} MB"))
+            );
+        }
+    }
+
+    /// Notes a finished cell; `usage` before and after it.
+    pub fn cell(&mut self, cell: &Cell, tallies: &[Arc<Tally>], usage: Option<(Usage, Usage)>) {
+        let mut all = Outcomes::new();
+        let mut rows = Vec::new();
+        for (path, tokens, kind, group) in paths(cell) {
+            let outcomes = tallies[group].outcomes(kind);
+            all.add(&outcomes);
+            rows.push(Row::new(path, tokens, cell, clients(cell, group), outcomes));
+        }
+        if rows.len() > 1 {
+            let together = (0..cell.groups.len()).map(|group| clients(cell, group)).sum();
+            rows.push(Row::new(format!("{} (all)", cell.name), None, cell, together, all.clone()));
+        }
+        if let (Some((before, after)), Some(row)) = (usage, rows.last_mut()) {
+            let cpu_ms = after.cpu_ms - before.cpu_ms;
+            row.server_cpu_ms_per_request = Some(cpu_ms / all.answered().max(1) as f64);
+            row.server_cores = Some(cpu_ms / 1000.0 / cell.measure.as_secs_f64());
+            row.server_rss_mb = Some(after.rss_mb);
+            row.server_rss_peak_mb = Some(after.rss_peak_mb);
+        }
+        if self.json {
+            rows.iter().for_each(print_json);
+        }
+        self.rows.append(&mut rows);
+    }
+
+    /// Prints the table, and what went wrong.
+    pub fn finish(&self) {
+        if self.json {
+            return;
+        }
+        let cells: Vec<[String; COLUMNS.len()]> = self.rows.iter().map(Row::cells).collect();
+        anstream::println!("{}", table(&cells));
+        for row in &self.rows {
+            for (why, count) in &row.errors {
+                anstream::println!("{} with {} clients: {count} x {why}", row.path, row.clients);
+            }
+        }
+    }
+}
+
+/// A line of the cell that still runs.
+#[derive(Serialize)]
+struct Interim {
+    interim: bool,
+    path: String,
+    clients: usize,
+    to_s: u64,
+    #[serde(flatten)]
+    figures: Figures,
+    rss_mb: Option<f64>,
+}
+
+/// Returns the name, text length, path and group of each row of a cell.
+fn paths(cell: &Cell) -> Vec<(String, Option<usize>, Kind, usize)> {
+    let kinds = cell.groups.iter().enumerate().flat_map(|(group, clients)| {
+        clients.ask.kinds().iter().map(move |&kind| (clients.ask.tokens(kind), kind, group))
+    });
+    let several = kinds.clone().count() > 1;
+    kinds
+        .map(|(tokens, kind, group)| {
+            let path = match kind {
+                Kind::Fast => "fast",
+                Kind::Classifier => "classifier",
+            };
+            let name = if several { format!("{} ({path})", cell.name) } else { cell.name.clone() };
+            (name, tokens, kind, group)
+        })
+        .collect()
+}
+
+fn clients(cell: &Cell, group: usize) -> usize {
+    cell.groups[group].arrivals.concurrency()
+}
+
+impl Row {
+    fn new(path: String, tokens: Option<usize>, cell: &Cell, clients: usize, outcomes: Outcomes) -> Self {
+        let mode = match cell.groups[0].arrivals {
+            Arrivals::Closed { .. } => "closed",
+            Arrivals::Open { .. } => "open",
+        };
+        let figures = Figures::of(&outcomes, cell.measure);
+        let Outcomes { errors, sources, .. } = outcomes;
+        Self {
+            path,
+            tokens,
+            mode,
+            clients,
+            figures,
+            errors,
+            sources,
+            server_cpu_ms_per_request: None,
+            server_cores: None,
+            server_rss_mb: None,
+            server_rss_peak_mb: None,
+        }
+    }
+
+    fn cells(&self) -> [String; COLUMNS.len()] {
+        let ms = |value: f64| format!("{value:.3}");
+        let known = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let Figures { requests_per_s, p50_ms, p90_ms, p99_ms, p999_ms, max_ms, failed } = self.figures;
+        [
+            self.path.clone(),
+            known(self.tokens.map(|tokens| tokens.to_string())),
+            self.mode.to_owned(),
+            self.clients.to_string(),
+            format!("{requests_per_s:.1}"),
+            ms(p50_ms),
+            ms(p90_ms),
+            ms(p99_ms),
+            ms(p999_ms),
+            ms(max_ms),
+            failed.to_string(),
+            known(self.server_cpu_ms_per_request.map(ms)),
+            known(
+                self.server_rss_mb
+                    .zip(self.server_rss_peak_mb)
+                    .map(|(now, peak)| format!("{now:.0}/{peak:.0}")),
+            ),
+            shares(&self.sources),
+        ]
+    }
+}
+
+/// Returns for example "classifier 98.2 %, default 1.8 %".
+fn shares(sources: &BTreeMap<String, u64>) -> String {
+    let all: u64 = sources.values().sum();
+    let share = |count: u64| count as f64 / all as f64 * 100.0;
+    let shares: Vec<String> =
+        sources.iter().map(|(name, &count)| format!("{name} {:.1} %", share(count))).collect();
+    if shares.is_empty() { "-".to_owned() } else { shares.join(", ") }
+}
+
+fn table(rows: &[[String; COLUMNS.len()]]) -> String {
+    let header = COLUMNS.map(str::to_owned);
+    let lines: Vec<&[String; COLUMNS.len()]> = std::iter::once(&header).chain(rows).collect();
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let line = |cells: &[String; COLUMNS.len()]| {
+        let cells: Vec<String> = (cells.iter().zip(&widths).enumerate())
+            .map(
+                |(at, (cell, &width))| {
+                    if LEFT.contains(&at) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn print_json(line: &impl Serialize) {
+    anstream::println!("{}", serde_json::to_string(line).expect("rows are plain data"));
+}

@@ -1,0 +1,179 @@
+"""Reads and checks the authored corpus: prompts with intent and tier, written for this project (rubric in
+README.md). Prints its counts; exits 1 with file:line for every problem.
+
+    python corpus.py            check and count
+    python corpus.py --full     also intent x tier for each language
+"""
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from labels import INTENT_INDEX, INTENTS, LEVEL_INDEX, LEVELS
+
+CORPUS = Path(__file__).parent / "corpus"
+FIELDS = {"id", "messages", "intent", "tier", "language", "domain", "batch"}
+ROLES = {"system", "user", "assistant", "tool"}
+SPLITS = ("train", "dev", "test")
+# Word trigrams in common over word trigrams in either, from which two prompts count as near duplicates.
+NEAR_DUPLICATE_MIN = 0.6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="directory of *.jsonl and splits.toml")
+    parser.add_argument("--full", action="store_true", help="print intent x tier for each language")
+    arguments = parser.parse_args()
+
+    rows, problems = read(arguments.corpus)
+    splits, split_problems = read_splits(arguments.corpus / "splits.toml", {row["batch"] for row in rows})
+    problems += split_problems
+    kept = [row for row in rows if row["id"] not in splits["exclude"]]
+    duplicates, warnings = find_duplicates(kept, splits)
+    problems += duplicates
+    print_counts(kept, splits, arguments.full)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    sys.exit(1 if problems else 0)
+
+
+def load(directory: Path = CORPUS) -> dict[str, list[dict]]:
+    """Returns the checked rows by split; exits with every problem when there is one."""
+    rows, problems = read(directory)
+    splits, split_problems = read_splits(directory / "splits.toml", {row["batch"] for row in rows})
+    if problems or split_problems:
+        sys.exit("\n".join(problems + split_problems))
+    parts = {name: [] for name in SPLITS}
+    for row in rows:
+        if row["id"] not in splits["exclude"]:
+            parts[split_of(row, splits)].append(row)
+    return parts
+
+
+def read(directory: Path) -> tuple[list[dict], list[str]]:
+    rows, problems, seen = [], [], {}
+    for path in sorted(directory.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
+            place = f"{path.name}:{number}"
+            row, found = check_line(line)
+            problems += [f"{place}: {problem}" for problem in found]
+            if found:
+                continue
+            if row["id"] in seen:
+                problems.append(f"{place}: id {row['id']!r} is already at {seen[row['id']]}")
+                continue
+            seen[row["id"]] = place
+            rows.append(row | {"place": place})
+    if not rows:
+        problems.append(f"{directory}: no rows")
+    return rows, problems
+
+
+def check_line(line: str) -> tuple[dict, list[str]]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        return {}, [f"not JSON: {error}"]
+    if not isinstance(row, dict):
+        return {}, ["not an object"]
+    problems = [f"lacks {name!r}" for name in sorted(FIELDS - row.keys())]
+    problems += [f"unknown key {name!r}" for name in sorted(row.keys() - FIELDS)]
+    if problems:
+        return row, problems
+    for name in sorted(FIELDS - {"messages"}):
+        if not isinstance(row[name], str) or not row[name].strip():
+            problems.append(f"{name} is not a non-empty string")
+    if problems:
+        return row, problems
+    if row["intent"] not in INTENT_INDEX:
+        problems.append(f"intent {row['intent']!r} is not one of {', '.join(INTENTS)}")
+    if row["tier"] not in LEVEL_INDEX:
+        problems.append(f"tier {row['tier']!r} is not one of {', '.join(LEVELS)}")
+    return row, problems + check_messages(row["messages"])
+
+
+def check_messages(messages) -> list[str]:
+    if not isinstance(messages, list) or not messages:
+        return ["messages is not a non-empty list"]
+    problems = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+            problems.append(f"messages[{index}] is not an object of role and content")
+        elif message["role"] not in ROLES:
+            problems.append(f"messages[{index}].role {message['role']!r} is not one of {', '.join(sorted(ROLES))}")
+        elif not isinstance(message["content"], str) or not message["content"].strip():
+            problems.append(f"messages[{index}].content is empty")
+    if not problems and not any(message["role"] == "user" for message in messages):
+        problems.append("messages holds no user message")
+    return problems
+
+
+def read_splits(path: Path, batches: set[str]) -> tuple[dict, list[str]]:
+    """Returns the batches of dev and test and the ids to leave out; whatever is not named is train."""
+    if not path.exists():
+        return {"dev": set(), "test": set(), "exclude": set()}, [f"{path.name}: missing"]
+    written = tomllib.loads(path.read_text())
+    splits = {name: set(written.get(name, [])) for name in ("dev", "test", "exclude")}
+    problems = [f"{path.name}: batch {b!r} is in dev and test" for b in sorted(splits["dev"] & splits["test"])]
+    problems += [f"{path.name}: no batch {b!r}" for b in sorted((splits["dev"] | splits["test"]) - batches) if batches]
+    return splits, problems
+
+
+def split_of(row: dict, splits: dict) -> str:
+    return next((name for name in ("test", "dev") if row["batch"] in splits[name]), "train")
+
+
+def find_duplicates(rows: list[dict], splits: dict) -> tuple[list[str], list[str]]:
+    """Returns errors (exact duplicates, near duplicates across splits) and warnings (near ones within a split)."""
+    errors, warnings, exact = [], [], {}
+    postings: dict[tuple, list[int]] = defaultdict(list)
+    shingles = []
+    for index, row in enumerate(rows):
+        words = re.findall(r"\w+", " ".join(m["content"] for m in row["messages"]).lower())
+        key = tuple(words) or tuple(m["content"] for m in row["messages"])
+        if key in exact:
+            errors.append(f"{row['place']}: same text as {rows[exact[key]]['place']}")
+            shingles.append(set())
+            continue
+        exact[key] = index
+        mine = {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
+        common = Counter(other for shingle in mine for other in postings[shingle])
+        for other, count in common.items():
+            if count / (len(mine) + len(shingles[other]) - count) < NEAR_DUPLICATE_MIN:
+                continue
+            text = f"{row['place']}: nearly the text of {rows[other]['place']}"
+            if split_of(row, splits) != split_of(rows[other], splits):
+                errors.append(text + ", which is in another split")
+            else:
+                warnings.append(text)
+        for shingle in mine:
+            postings[shingle].append(index)
+        shingles.append(mine)
+    return errors, warnings
+
+
+def print_counts(rows: list[dict], splits: dict, full: bool) -> None:
+    by_split = Counter(split_of(row, splits) for row in rows)
+    print(f"{len(rows)} rows: " + ", ".join(f"{name} {by_split[name]}" for name in SPLITS))
+    print_table("intent", rows, "intent", INTENTS)
+    print_table("language", rows, "language", sorted({row["language"] for row in rows}))
+    for language in sorted({row["language"] for row in rows}) if full else []:
+        print_table(f"{language}: intent", [row for row in rows if row["language"] == language], "intent", INTENTS)
+
+
+def print_table(title: str, rows: list[dict], field: str, values) -> None:
+    counts = Counter((row[field], row["tier"]) for row in rows)
+    print(f"\n{title:<20}" + "".join(f"{level:>10}" for level in LEVELS) + f"{'all':>10}")
+    for value in values:
+        numbers = [counts[value, level] for level in LEVELS]
+        print(f"{value:<20}" + "".join(f"{number:>10}" for number in [*numbers, sum(numbers)]))
+
+
+if __name__ == "__main__":
+    main()

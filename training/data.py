@@ -1,0 +1,137 @@
+"""Reads the authored corpus and the public training sets into one kind of example.
+
+python data.py --data DIR     lists every set: rows, licence, origin, whether its hash is the known one
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import corpus
+from labels import INTENT_INDEX, LEVEL_INDEX
+
+SOURCES = Path(__file__).parent / "sources.toml"
+# What a tier label says of the levels below and above it: a little less than certain.
+CORPUS_SMOOTHING = 0.03
+# Steps of a solution or a contest's "medium" only hint at the level of model that is needed.
+PRIOR_SMOOTHING = 0.2
+
+
+@dataclass
+class Example:
+    messages: list[dict]
+    intent: int | None
+    sufficiency: list[float] | None  # probability that levels 0, 1, 2 are enough
+    source: str
+    language: str = "en"
+    tier: int | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="directory of the public sets (see sources.toml)")
+    arguments = parser.parse_args()
+    for name, part in corpus_examples().items():
+        print(f"{'corpus ' + name:<28}{len(part):>7} rows  written for this project")
+    for source in sources():
+        digest = sha256(set_path(arguments.data, source))
+        known = "known hash" if digest == source["sha256"] else f"OTHER HASH {digest}"
+        rows = len(public_examples(arguments.data, source))
+        print(f"{source['name']:<28}{rows:>7} rows  {source['licence']}; {known}; {source['origin']}")
+
+
+def corpus_examples(directory: Path = corpus.CORPUS) -> dict[str, list[Example]]:
+    return {name: [corpus_example(row) for row in rows] for name, rows in corpus.load(directory).items()}
+
+
+def corpus_example(row: dict) -> Example:
+    tier = LEVEL_INDEX[row["tier"]]
+    return Example(
+        row["messages"],
+        INTENT_INDEX[row["intent"]],
+        smoothed(tier, CORPUS_SMOOTHING),
+        "corpus",
+        row["language"],
+        tier,
+    )
+
+
+def public_examples(directory: Path, source: dict) -> list[Example]:
+    """Returns the rows of a set; a sufficiency comes from measured outcomes, else from a prior, else is absent."""
+    examples = []
+    with gzip.open(set_path(directory, source), "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            intent = INTENT_INDEX[row["intent"]] if "intent" in row else None
+            messages = [{"role": "user", "content": row["prompt"]}]
+            examples.append(Example(messages, intent, row_sufficiency(row), source["name"]))
+    return examples
+
+
+def row_sufficiency(row: dict) -> list[float] | None:
+    if row.get("p_small") is not None and row.get("p_strong") is not None:
+        small, strong = float(row["p_small"]), float(row["p_strong"])
+        middle = float(row["p_mid"]) if row.get("p_mid") is not None else (small + strong) / 2
+        middle = max(small, middle)
+        return [small, middle, max(middle, strong)]
+    if row.get("tier") is not None:
+        return smoothed(LEVEL_INDEX[row["tier"]], PRIOR_SMOOTHING)
+    return None
+
+
+def smoothed(tier: int, smoothing: float) -> list[float]:
+    return [1.0 - smoothing if tier <= level else smoothing for level in range(3)]
+
+
+def sources() -> list[dict]:
+    return tomllib.loads(SOURCES.read_text())["source"]
+
+
+def set_path(directory: Path, source: dict) -> Path:
+    path = directory / f"{source['name']}.jsonl.gz"
+    if not path.exists():
+        sys.exit(
+            f"{path}: missing. It is made from: {source['origin']} ({source['licence']}). "
+            "Build it as sources.toml says, or take the set out of train.py's MIX."
+        )
+    return path
+
+
+def provenance(directory: Path | None, used: set[str]) -> list[dict]:
+    """Returns what the manifest says of the data: name, origin, licence, rows, sha256."""
+    entries = [corpus_provenance()]
+    for source in sources() if directory else []:
+        if source["name"] not in used:
+            continue
+        digest = sha256(set_path(directory, source))
+        if digest != source["sha256"]:
+            print(f"warning: {source['name']} has sha256 {digest}, not the one in sources.toml", file=sys.stderr)
+        entries.append({key: source[key] for key in ("name", "origin", "licence", "rows")} | {"sha256": digest})
+    return entries
+
+
+def corpus_provenance(directory: Path = corpus.CORPUS) -> dict:
+    digest, rows = hashlib.sha256(), 0
+    for path in sorted(directory.glob("*.jsonl")):
+        content = path.read_bytes()
+        digest.update(content)
+        rows += content.count(b"\n")
+    return {
+        "name": "corpus",
+        "origin": "training/corpus of this repository: written for this project",
+        "licence": "as this repository",
+        "rows": rows,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Returns a small word-piece tokenizer learned from the corpus; no base weights are needed."""
+    from data import corpus_examples
+    from train import make_smoke
+
+    return make_smoke({"corpus": corpus_examples()["train"]})[0]

@@ -1,0 +1,67 @@
+import json
+
+import corpus
+
+GOOD = {
+    "id": "a-01-001",
+    "messages": [{"role": "user", "content": "how many minutes are in a day"}],
+    "intent": "math",
+    "tier": "simple",
+    "language": "en",
+    "domain": "time",
+    "batch": "a-01",
+}
+
+
+def check(change, expected):
+    _, problems = corpus.check_line(json.dumps(GOOD | change))
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_good_line_has_no_problem():
+    assert corpus.check_line(json.dumps(GOOD))[1] == []
+
+
+def test_each_problem_is_named():
+    check({"intent": "poetry"}, "intent 'poetry'")
+    check({"tier": "medium"}, "tier 'medium'")
+    check({"domain": " "}, "domain is not a non-empty string")
+    check({"extra": 1}, "unknown key 'extra'")
+    check({"messages": []}, "messages is not a non-empty list")
+    check({"messages": [{"role": "user", "content": " "}]}, "messages[0].content is empty")
+    check({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role 'bot'")
+    check({"messages": [{"role": "assistant", "content": "x"}]}, "no user message")
+    assert corpus.check_line("{")[1][0].startswith("not JSON")
+
+
+def test_missing_field_is_named():
+    row = {key: value for key, value in GOOD.items() if key != "tier"}
+    assert corpus.check_line(json.dumps(row))[1] == ["lacks 'tier'"]
+
+
+def rows(*texts_and_batches):
+    return [
+        {"place": f"f:{n}", "batch": batch, "messages": [{"role": "user", "content": text}]}
+        for n, (text, batch) in enumerate(texts_and_batches)
+    ]
+
+
+def test_duplicates_are_found_within_and_across_splits():
+    splits = {"dev": set(), "test": {"b"}, "exclude": set()}
+    text = "please write a short letter to my landlord about the heating"
+    errors, warnings = corpus.find_duplicates(rows((text, "a"), (text.upper() + "!", "a")), splits)
+    assert len(errors) == 1
+    assert not warnings
+    near = text + " today"
+    errors, warnings = corpus.find_duplicates(rows((text, "a"), (near, "a")), splits)
+    assert (len(errors), len(warnings)) == (0, 1)
+    errors, warnings = corpus.find_duplicates(rows((text, "a"), (near, "b")), splits)
+    assert (len(errors), len(warnings)) == (1, 0)
+
+
+def test_duplicate_id_and_place_are_reported(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD) + "\nnope\n")
+    read, problems = corpus.read(tmp_path)
+    assert len(read) == 1
+    assert problems[0] == "a.jsonl:2: id 'a-01-001' is already at a.jsonl:1"
+    assert problems[1].startswith("a.jsonl:3: not JSON")
