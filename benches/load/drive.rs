@@ -18,7 +18,7 @@ use tonic::{
 
 use crate::{
     LoadError,
-    process::Process,
+    process::{Process, Usage},
     report::{Report, Span},
     tally::{Kind, Tally},
     texts::Texts,
@@ -146,7 +146,7 @@ pub fn run(
         sleep_until(start);
         let before = process.and_then(Process::usage);
         if cell.measure >= INTERIM_FROM {
-            watch(cell, &tallies, start, process, report);
+            watch(cell, &tallies, Watched { start, process, usage: before }, report);
         }
         sleep_until(end);
         let after = process.and_then(Process::usage);
@@ -158,13 +158,22 @@ pub fn run(
     })
 }
 
+/// When a cell began, and what its server had used by then.
+struct Watched {
+    start: Instant,
+    process: Option<Process>,
+    usage: Option<Usage>,
+}
+
 /// Reports every few seconds, so that a collapse shows when it happens.
-fn watch(cell: &Cell, tallies: &[Arc<Tally>], start: Instant, process: Option<Process>, report: &mut Report) {
+fn watch(cell: &Cell, tallies: &[Arc<Tally>], mut watched: Watched, report: &Report) {
     let mut from = Duration::ZERO;
     while from < cell.measure {
         let to = (from + INTERIM_EVERY).min(cell.measure);
-        sleep_until(start + to);
-        report.interim(cell, tallies, Span { from, to }, process.and_then(Process::usage));
+        sleep_until(watched.start + to);
+        let usage = watched.process.and_then(Process::usage);
+        report.interim(cell, tallies, Span { from, to }, watched.usage.zip(usage));
+        watched.usage = usage;
         from = to;
     }
 }
@@ -255,7 +264,7 @@ async fn open_loop(
         }
     });
     pacer.await.expect("the pacer does not panic");
-    // Each call has a deadline, so every place comes free.
+    // Each call has a deadline, so every place comes free; COUNT_MAX of them fit a u32.
     let _ = places.acquire_many(waiting_max as u32).await;
 }
 

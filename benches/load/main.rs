@@ -30,6 +30,8 @@ const WAITING_BY_DEFAULT: usize = 512;
 /// Clients that keep the classifier busy while one measures the fast path.
 const SATURATING_CLIENTS: usize = 64;
 const CONNECTIONS_BY_DEFAULT: usize = 8;
+/// Most clients or connections: one process has no more open files.
+const COUNT_MAX: usize = 10_000;
 
 /// Loads a pointsman server with Route calls; prints latency, throughput and the server's CPU time.
 #[derive(Debug, Parser)]
@@ -55,10 +57,10 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "closed")]
     mode: Mode,
     /// Clients; in an open loop, calls that wait at once [default: 1,8,64; open: 512].
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count)]
     concurrency: Vec<usize>,
     /// Calls a second of an open loop.
-    #[arg(long, value_name = "PER_SECOND", default_value = "200", value_parser = above_zero)]
+    #[arg(long, value_name = "PER_SECOND", default_value = "200", value_parser = rate)]
     rate: f64,
     /// Tokens of each text for the classifier, [CLS] and [SEP] included.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "20",
@@ -71,7 +73,7 @@ struct Arguments {
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
     /// Connections that the clients share [default: one a client, at most 8].
-    #[arg(long, value_parser = at_least_one)]
+    #[arg(long, value_parser = count)]
     connections: Option<usize>,
     /// Print JSON lines instead of a table.
     #[arg(long)]
@@ -174,11 +176,12 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
 
     let texts = Arc::new(Texts::new());
     let mut report = Report::new(arguments.json);
-    for cell in cells(arguments) {
-        drive::run(&cell, &endpoint, &texts, process, &mut report)?;
-    }
+    let outcome = cells(arguments)
+        .iter()
+        .try_for_each(|cell| drive::run(cell, &endpoint, &texts, process, &mut report));
+    // What was measured before a server went away is worth its line.
     report.finish();
-    Ok(())
+    outcome
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, LoadError> {
@@ -234,13 +237,16 @@ fn cells(arguments: &Arguments) -> Vec<Cell> {
         .collect()
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number of at least 1".to_owned())
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
+fn count(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
-        .filter(|&rate: &f64| rate.is_finite() && rate > 0.0)
-        .ok_or_else(|| "expected a number above 0".to_owned())
+        .filter(|count| (1..=COUNT_MAX).contains(count))
+        .ok_or_else(|| format!("expected a number from 1 to {COUNT_MAX}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (0.01..=1e6).contains(rate))
+        .ok_or_else(|| "expected a number from 0.01 to 1000000".to_owned())
 }

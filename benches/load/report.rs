@@ -74,6 +74,7 @@ struct Figures {
 }
 
 impl Figures {
+    /// Calls that began before the time did and ended in it make up for those that outlast it.
     fn of(outcomes: &Outcomes, time: Duration) -> Self {
         let ms = |quantile| outcomes.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
         Self {
@@ -93,26 +94,25 @@ impl Report {
         Self { json, rows: Vec::new() }
     }
 
-    /// Prints what the last seconds of a running cell were like.
-    pub fn interim(&self, cell: &Cell, tallies: &[Arc<Tally>], span: Span, usage: Option<Usage>) {
-        let rss_mb = usage.map(|usage| usage.rss_mb);
+    /// Prints what one stretch of a running cell was like; `usage` before and after it.
+    pub fn interim(&self, cell: &Cell, tallies: &[Arc<Tally>], span: Span, usage: Option<(Usage, Usage)>) {
+        let time = span.to - span.from;
+        let cores = usage.map(|(before, after)| cores(before, after, time));
+        let rss_mb = usage.map(|(_, after)| after.rss_mb);
+        let spent = cores.zip(rss_mb).map_or_else(String::new, |(cores, rss_mb)| {
+            format!("; server {cores:.2} cores, RSS {rss_mb:.0} MB")
+        });
         for (path, _, kind, group) in paths(cell) {
-            let figures = Figures::of(&tallies[group].take_interval(kind), span.to - span.from);
-            let to_s = span.to.as_secs();
+            let figures = Figures::of(&tallies[group].take_interval(kind), time);
+            let (clients, to_s) = (clients(cell, group), span.to.as_secs());
             if self.json {
-                let line =
-                    Interim { interim: true, path, clients: clients(cell, group), to_s, figures, rss_mb };
-                print_json(&line);
+                print_json(&Interim { interim: true, path, clients, to_s, figures, cores, rss_mb });
                 continue;
             }
+            let Figures { requests_per_s, p50_ms, p99_ms, max_ms, failed, .. } = figures;
             anstream::println!(
-                "  {to_s:>5} s  {path}: {:.0} req/s, p50 {:.3}, p99 {:.3}, max {:.1} ms, {} errors{}",
-                figures.requests_per_s,
-                figures.p50_ms,
-                figures.p99_ms,
-                figures.max_ms,
-                figures.failed,
-                rss_mb.map_or_else(String::new, |mb| format!(", RSS {mb:.0} MB"))
+                "{to_s:>5} s  {path}: {requests_per_s:.0} req/s, p50 {p50_ms:.3}, p99 {p99_ms:.3}, \
+                 max {max_ms:.1} ms, {failed} errors{spent}"
             );
         }
     }
@@ -133,7 +133,7 @@ impl Report {
         if let (Some((before, after)), Some(row)) = (usage, rows.last_mut()) {
             let cpu_ms = after.cpu_ms - before.cpu_ms;
             row.server_cpu_ms_per_request = Some(cpu_ms / all.answered().max(1) as f64);
-            row.server_cores = Some(cpu_ms / 1000.0 / cell.measure.as_secs_f64());
+            row.server_cores = Some(cores(before, after, cell.measure));
             row.server_rss_mb = Some(after.rss_mb);
             row.server_rss_peak_mb = Some(after.rss_peak_mb);
         }
@@ -167,7 +167,15 @@ struct Interim {
     to_s: u64,
     #[serde(flatten)]
     figures: Figures,
+    #[serde(rename = "server_cores")]
+    cores: Option<f64>,
+    #[serde(rename = "server_rss_mb")]
     rss_mb: Option<f64>,
+}
+
+/// Returns how many cores a process kept busy.
+fn cores(before: Usage, after: Usage, time: Duration) -> f64 {
+    (after.cpu_ms - before.cpu_ms) / 1000.0 / time.as_secs_f64()
 }
 
 /// Returns the name, text length, path and group of each row of a cell.

@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod classifier;
 pub mod cost;
+mod patterns;
 pub mod policy;
 pub mod rules;
 pub mod sessions;

@@ -1,24 +1,18 @@
 //! Regexes and request metadata: obvious cases in microseconds, always the same answer.
 //!
-//! All patterns over one text run as one `RegexSet`, in time linear in the text. The first
+//! All patterns over one text run as one set, in time linear in the text. The first
 //! matching rule that fixes something decides; the limits of every matching rule add up.
 
 use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 
-use regex::{RegexSet, RegexSetBuilder, SetMatches};
-
+use super::patterns::PatternSet;
 use crate::{
     config::{Conditions, Config, Fixes, RuleConfig, TextSource, TierLimits},
     prompt::{Prompt, RuleEffect, RuleMatch},
 };
 
-/// Compiled size of all patterns over one text, bytes.
-const SET_COMPILED_BYTES_MAX: usize = 64 << 20;
-/// Memory of the lazy automaton of one set, bytes: below the default of the library, 500 patterns
-/// thrash it.
-const SET_CACHE_BYTES_MAX: usize = 16 << 20;
 /// Characters that language detection reads.
-const LANGUAGE_CHARS_MAX: usize = 1000;
+const LANGUAGE_CHARS_MAX: usize = 400;
 
 /// The patterns of all rules are too large together.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +25,9 @@ pub struct RulesError {
 /// Every rule of a configuration, ready to match.
 #[derive(Debug)]
 pub struct RuleSet {
-    last_user: RegexSet,
-    conversation: RegexSet,
-    system: RegexSet,
+    last_user: PatternSet,
+    conversation: PatternSet,
+    system: PatternSet,
     rules: Vec<Rule>,
 }
 
@@ -148,21 +142,17 @@ fn place(rule: &RuleConfig, patterns: &mut [Vec<String>; 3]) -> Rule {
     }
 }
 
-fn regex_set(text: &'static str, patterns: &[String]) -> Result<RegexSet, RulesError> {
-    RegexSetBuilder::new(patterns)
-        .size_limit(SET_COMPILED_BYTES_MAX)
-        .dfa_size_limit(SET_CACHE_BYTES_MAX)
-        .build()
-        .map_err(|error| RulesError { text, why: error.to_string() })
+fn regex_set(text: &'static str, patterns: &[String]) -> Result<PatternSet, RulesError> {
+    PatternSet::compile(patterns).map_err(|error| RulesError { text, why: error.to_string() })
 }
 
 /// The prompt's texts; each is matched, joined or language-detected once, and only if a rule asks.
 struct Texts<'a> {
     sets: &'a RuleSet,
     prompt: &'a Prompt,
-    last_user: OnceCell<SetMatches>,
-    conversation: OnceCell<SetMatches>,
-    system: OnceCell<SetMatches>,
+    last_user: OnceCell<Vec<bool>>,
+    conversation: OnceCell<Vec<bool>>,
+    system: OnceCell<Vec<bool>>,
     language: OnceCell<Option<Cow<'a, str>>>,
 }
 
@@ -183,12 +173,12 @@ impl<'a> Texts<'a> {
             return true;
         }
         let matched = self.matched(rule.on);
-        (rule.any.is_empty() || rule.any.iter().any(|&at| matched.matched(at)))
-            && rule.all.iter().all(|&at| matched.matched(at))
-            && !rule.none.iter().any(|&at| matched.matched(at))
+        (rule.any.is_empty() || rule.any.iter().any(|&at| matched[at]))
+            && rule.all.iter().all(|&at| matched[at])
+            && !rule.none.iter().any(|&at| matched[at])
     }
 
-    fn matched(&self, on: TextSource) -> &SetMatches {
+    fn matched(&self, on: TextSource) -> &[bool] {
         match on {
             TextSource::LastUser => {
                 self.last_user.get_or_init(|| self.sets.last_user.matches(self.prompt.last_user_text()))
