@@ -29,7 +29,7 @@ def model_card(manifest: dict) -> str:
         "",
         "## Limits",
         "",
-        "- The tier labels are judgements by the rubric in `training/README.md`, not outcomes measured on models.",
+        "- The tier labels are judgements by the rubric in `training/LABELING.md`, not outcomes measured on models.",
         "- The base was trained on English. Other languages are recognised less well, some scripts hardly.",
         "- It sees at most 256 tokens: a hard question in the middle of a long paste may be missed.",
         "- It is no safety filter, and a determined author can steer its scores.",

@@ -1,5 +1,5 @@
 """Reads and checks the authored corpus: prompts with intent and tier, written for this project (rubric in
-README.md). Prints its counts; exits 1 with file:line for every problem.
+LABELING.md). Prints its counts; exits 1 with file:line for every problem.
 
     python corpus.py            check and count
     python corpus.py --full     also intent x tier for each language

@@ -29,8 +29,9 @@ const MESSAGES_MAX: u64 = 4096;
 // Twice the largest context windows on the market, in English text.
 const PROMPT_BYTES_MAX: u64 = 4 << 20;
 const BATCH_REQUESTS_MAX: u64 = 1024;
-// A quarter of a second of work for two cores on short prompts.
-const QUEUE_MAX: u64 = 256;
+// A quarter of a second of work for two cores on short prompts: who waits longer is better off with
+// the default tier.
+const QUEUE_MAX: u64 = 128;
 const WAIT_MS_MAX: u64 = 2000;
 // Some 150 bytes an entry.
 const CACHE_ENTRIES: u64 = 10_000;

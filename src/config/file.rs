@@ -71,7 +71,7 @@ pub struct ClassifierFile {
     pub device: Option<DeviceFile>,
     /// Sessions, each on a thread of its own. Default 0: one per core, at most 8; one on CUDA.
     pub workers: Option<u64>,
-    /// Requests that may wait for a session. Default 256.
+    /// Requests that may wait for a session. Default 128.
     pub queue_max: Option<u64>,
     /// What a full queue means. Default "default_tier".
     pub queue_full: Option<QueueFullFile>,

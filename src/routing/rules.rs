@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Characters that language detection reads.
-const LANGUAGE_CHARS_MAX: usize = 400;
+const LANGUAGE_CHARS_MAX: usize = 200;
 
 /// The patterns of all rules are too large together.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,10 @@ impl RuleSet {
         let texts = Texts::new(self, prompt);
         let mut hits = Hits::default();
         for rule in &self.rules {
-            if !(conditions_hold(&rule.conditions, prompt, prompt_tokens, &texts) && texts.match_rule(rule)) {
+            if !(metadata_holds(&rule.conditions, prompt, prompt_tokens)
+                && texts.match_rule(rule)
+                && texts.language_is_one_of(&rule.conditions.language))
+            {
                 continue;
             }
             let effect = match &rule.fixes {
@@ -194,6 +197,14 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// Asked last: telling a language costs more than everything before.
+    fn language_is_one_of(&self, asked: &[String]) -> bool {
+        asked.is_empty()
+            || self
+                .language()
+                .is_some_and(|language| asked.iter().any(|item| item.eq_ignore_ascii_case(language)))
+    }
+
     /// Returns the user's language as ISO 639-1, stated or detected; `None` when unsure.
     fn language(&self) -> Option<&str> {
         self.language
@@ -216,7 +227,7 @@ fn detect_language(text: &str) -> Option<&'static str> {
     isolang::Language::from_639_3(info.lang().code())?.to_639_1()
 }
 
-fn conditions_hold(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, texts: &Texts<'_>) -> bool {
+fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32) -> bool {
     let one_of = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
     let flag = |asked: Option<bool>, given: bool| asked.is_none_or(|asked| asked == given);
     let context = &prompt.context;
@@ -234,10 +245,6 @@ fn conditions_hold(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, text
         && asked
             .latency_ms_max
             .is_none_or(|most| prompt.preferences.latency_ms_max.is_some_and(|asked| asked <= most))
-        && (asked.language.is_empty()
-            || texts.language().is_some_and(|language| {
-                asked.language.iter().any(|item| item.eq_ignore_ascii_case(language))
-            }))
 }
 
 #[cfg(test)]

@@ -5,11 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pointsman::server::proto::{RouteBatchRequest, RouteRequest, Source, route_result::Outcome};
+use pointsman::{
+    prompt::Draft,
+    routing::{
+        admit::admit,
+        classifier::{Classifier, Excerpt, OnnxClassifier},
+    },
+    server::proto::{RouteBatchRequest, RouteRequest, Source, route_result::Outcome},
+};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use crate::support::{Behaviour, Scripted, TestServer, config, real_classifier};
+use crate::support::{Behaviour, PATIENCE, Scripted, TestServer, config, real_classifier};
 
 fn ask(text: impl Into<String>) -> RouteRequest {
     RouteRequest { prompt: Some(text.into()), ..RouteRequest::default() }
@@ -63,6 +70,29 @@ async fn the_deadline_of_the_call_is_honoured() {
     let decision = server.client().route(request).await.unwrap().into_inner().decision.unwrap();
     assert_eq!(decision.source(), Source::Default);
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_its_caller_gave_up_is_skipped() {
+    let skipped = || {
+        let metrics = pointsman::telemetry::init_metrics().render();
+        let line = metrics.lines().find(|line| line.starts_with("pointsman_classifier_skipped_total"));
+        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |count| count.parse::<f64>().unwrap())
+    };
+    let before = skipped();
+    let classifier = OnnxClassifier::load(&config("[classifier]\nworkers = 1").classifier).unwrap();
+    let prompt = admit(Draft::from_text("a long text ".repeat(200)), &config("")).unwrap();
+    let excerpt = Excerpt::of(&prompt, &classifier.describe().input);
+    let soon = Instant::now() + PATIENCE;
+    for _ in 0..100 {
+        drop(classifier.submit(excerpt.clone(), soon).unwrap());
+    }
+    // A deadline that has passed counts as giving up, too.
+    let late = classifier.submit(excerpt.clone(), Instant::now()).unwrap();
+    let wanted = classifier.submit(excerpt, soon).unwrap();
+    assert!(wanted.await.unwrap().is_ok());
+    assert!(late.await.is_err(), "dropped without an answer");
+    assert!(skipped() - before >= 100.0, "{} skipped", skipped() - before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
