@@ -1,8 +1,9 @@
 """Reads and checks the authored corpus: prompts with intent and tier, written for this project (rubric in
 LABELING.md). Prints its counts; exits 1 with file:line for every problem.
 
-    python corpus.py            check and count
-    python corpus.py --full     also intent x tier for each language
+    python corpus.py                check and count
+    python corpus.py --full         also intent x tier for each language
+    python corpus.py --agreement    also how far author and reviewer agree
 """
 
 import argparse
@@ -17,6 +18,8 @@ from labels import INTENT_INDEX, INTENTS, LEVEL_INDEX, LEVELS
 
 CORPUS = Path(__file__).parent / "corpus"
 FIELDS = {"id", "messages", "intent", "tier", "language", "domain", "batch"}
+# A row that a second reader has labelled keeps both labels; "intent" and "tier" are what was decided.
+READINGS = ("author", "reviewer")
 ROLES = {"system", "user", "assistant", "tool"}
 SPLITS = ("train", "dev", "test")
 # Word trigrams in common over word trigrams in either, from which two prompts count as near duplicates.
@@ -27,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="directory of *.jsonl and splits.toml")
     parser.add_argument("--full", action="store_true", help="print intent x tier for each language")
+    parser.add_argument("--agreement", action="store_true", help="print Cohen's kappa of author and reviewer")
     arguments = parser.parse_args()
 
     rows, problems = read(arguments.corpus)
@@ -36,6 +40,8 @@ def main() -> None:
     duplicates, warnings = find_duplicates(kept, splits)
     problems += duplicates
     print_counts(kept, splits, arguments.full)
+    if arguments.agreement:
+        print_agreement(kept)
     for warning in warnings:
         print(f"warning: {warning}")
     for problem in problems:
@@ -83,7 +89,7 @@ def check_line(line: str) -> tuple[dict, list[str]]:
     if not isinstance(row, dict):
         return {}, ["not an object"]
     problems = [f"lacks {name!r}" for name in sorted(FIELDS - row.keys())]
-    problems += [f"unknown key {name!r}" for name in sorted(row.keys() - FIELDS)]
+    problems += [f"unknown key {name!r}" for name in sorted(row.keys() - FIELDS - set(READINGS))]
     if problems:
         return row, problems
     for name in sorted(FIELDS - {"messages"}):
@@ -95,7 +101,16 @@ def check_line(line: str) -> tuple[dict, list[str]]:
         problems.append(f"intent {row['intent']!r} is not one of {', '.join(INTENTS)}")
     if row["tier"] not in LEVEL_INDEX:
         problems.append(f"tier {row['tier']!r} is not one of {', '.join(LEVELS)}")
+    problems += [f"{name} is not an intent and a tier" for name in READINGS if not is_reading(row.get(name))]
     return row, problems + check_messages(row["messages"])
+
+
+def is_reading(labels) -> bool:
+    if labels is None:
+        return True
+    if not isinstance(labels, dict) or labels.keys() != {"intent", "tier"}:
+        return False
+    return labels["intent"] in INTENT_INDEX and labels["tier"] in LEVEL_INDEX
 
 
 def check_messages(messages) -> list[str]:
@@ -165,6 +180,28 @@ def print_counts(rows: list[dict], splits: dict, full: bool) -> None:
     print_table("language", rows, "language", sorted({row["language"] for row in rows}))
     for language in sorted({row["language"] for row in rows}) if full else []:
         print_table(f"{language}: intent", [row for row in rows if row["language"] == language], "intent", INTENTS)
+
+
+def print_agreement(rows: list[dict]) -> None:
+    """Prints Cohen's kappa of the intents and the quadratically weighted kappa (Cohen 1968) of the tiers."""
+    read_twice = [row for row in rows if all(name in row for name in READINGS)]
+    if not read_twice:
+        print("\nno row has two readings")
+        return
+    intents = [tuple(INTENT_INDEX[row[name]["intent"]] for name in READINGS) for row in read_twice]
+    tiers = [tuple(LEVEL_INDEX[row[name]["tier"]] for name in READINGS) for row in read_twice]
+    same = [sum(a == b for a, b in pairs) / len(pairs) for pairs in (intents, tiers)]
+    print(f"\nauthor and reviewer on {len(read_twice)} rows")
+    print(f"intent: same {same[0]:.3f}, kappa {kappa(intents, lambda a, b: float(a != b)):.3f}")
+    print(f"tier: same {same[1]:.3f}, quadratically weighted kappa {kappa(tiers, lambda a, b: (a - b) ** 2):.3f}")
+
+
+def kappa(pairs: list[tuple], cost) -> float:
+    """Returns 1 - observed cost / cost expected by chance from both readers' frequencies."""
+    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    observed = sum(cost(a, b) for a, b in pairs) / len(pairs)
+    chance = sum(n * m * cost(a, b) for a, n in first.items() for b, m in second.items()) / len(pairs) ** 2
+    return 1.0 - observed / chance if chance else 1.0
 
 
 def print_table(title: str, rows: list[dict], field: str, values) -> None:

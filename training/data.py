@@ -51,10 +51,13 @@ def corpus_examples(directory: Path = corpus.CORPUS) -> dict[str, list[Example]]
 
 def corpus_example(row: dict) -> Example:
     tier = LEVEL_INDEX[row["tier"]]
+    # Where readers differed the target lies between them: the decision and both readings count alike.
+    tiers = [tier, *(LEVEL_INDEX[row[name]["tier"]] for name in corpus.READINGS if name in row)]
+    levels = zip(*(smoothed(one, CORPUS_SMOOTHING) for one in tiers), strict=True)
     return Example(
         row["messages"],
         INTENT_INDEX[row["intent"]],
-        smoothed(tier, CORPUS_SMOOTHING),
+        [sum(level) / len(tiers) for level in levels],
         "corpus",
         row["language"],
         tier,

@@ -65,3 +65,18 @@ def test_duplicate_id_and_place_are_reported(tmp_path):
     assert len(read) == 1
     assert problems[0] == "a.jsonl:2: id 'a-01-001' is already at a.jsonl:1"
     assert problems[1].startswith("a.jsonl:3: not JSON")
+
+
+def test_both_readings_are_kept_and_compared():
+    reading = {"intent": "code", "tier": "simple"}
+    assert corpus.check_line(json.dumps(GOOD | {"author": reading, "reviewer": reading}))[1] == []
+    problems = corpus.check_line(json.dumps(GOOD | {"reviewer": {"intent": "poetry", "tier": "simple"}}))[1]
+    assert problems == ["reviewer is not an intent and a tier"]
+
+
+def test_kappa_is_one_for_equal_and_zero_for_independent_readings():
+    def differ(a, b):
+        return float(a != b)
+
+    assert corpus.kappa([(0, 0), (1, 1)], differ) == 1.0
+    assert abs(corpus.kappa([(0, 0), (0, 1), (1, 0), (1, 1)], differ)) < 1e-12
