@@ -58,6 +58,8 @@ pub fn run(arguments: &ServeArguments, mut config: Config) -> Result<(), CliErro
 
 async fn serve(live: Arc<Live>) -> Result<(), CliError> {
     let config = Arc::clone(live.router().config());
+    // Before anything is announced: who reads the addresses may send a signal at once.
+    let shutdown = first_signal()?;
     let listeners = Listeners::bind(&config.server).await?;
     announce(&listeners);
     if config.classifier.enabled {
@@ -70,7 +72,7 @@ async fn serve(live: Arc<Live>) -> Result<(), CliError> {
             }
         });
     }
-    Ok(server::run(listeners, live, first_signal()?).await?)
+    Ok(server::run(listeners, live, shutdown).await?)
 }
 
 /// Prints the addresses in use, one a line, for people and scripts.

@@ -1,9 +1,10 @@
 //! The built binary: what it prints, where, and how it exits.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Command, Output, Stdio},
-    time::Instant,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, ChildStderr, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -166,32 +167,119 @@ fn completions_are_printed() {
     }
 }
 
+/// A server process; killed when dropped.
+struct Served {
+    child: Child,
+    grpc: SocketAddr,
+    http: String,
+    log: BufReader<ChildStderr>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let grpc = lines.next().unwrap().strip_prefix("gRPC  ").unwrap().parse().unwrap();
+        let http = lines.next().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, grpc, http, log }
+    }
+
+    fn terminate(&self) {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Reads the log up to a line that holds `text`.
+    fn log_until(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the log ended without {text:?}");
+        }
+    }
+
+    fn exit_code(mut self, within: Duration) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < within, "the server did not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn serve_prints_its_addresses_and_ends_well_on_sigterm() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-        .args(["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let grpc = lines.next().unwrap().unwrap();
-    let address: std::net::SocketAddr = grpc.strip_prefix("gRPC  ").unwrap().parse().unwrap();
-    assert_ne!(address.port(), 0);
-    let http = lines.next().unwrap().unwrap();
-    assert!(http.starts_with("HTTP  127.0.0.1:"), "{http}");
+    let served = Served::start();
+    assert_ne!(served.grpc.port(), 0);
+    assert!(served.http.starts_with("HTTP  127.0.0.1:"), "{}", served.http);
     // An idle connection must not hold up the drain.
-    let _idle = std::net::TcpStream::connect(address).unwrap();
-    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(killed.success());
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(started.elapsed() < PATIENCE, "the server did not stop");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(0));
+    let _idle = TcpStream::connect(served.grpc).unwrap();
+    served.terminate();
+    assert_eq!(served.exit_code(PATIENCE), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_cuts_the_drain_short() {
+    let mut served = Served::start();
+    // A call whose request never ends keeps the server draining.
+    let mut call = TcpStream::connect(served.grpc).unwrap();
+    call.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    call.write_all(&frame(4, 0, 0, &[])).unwrap();
+    let headers: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/pointsman.v1.RouterService/Route"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    .iter()
+    .flat_map(|(name, value)| literal_header(name, value))
+    .collect();
+    call.write_all(&frame(1, 0x4, 1, &headers)).unwrap();
+    // The server's settings come back once it has read ours.
+    call.read_exact(&mut [0; 9]).unwrap();
+    served.terminate();
+    served.log_until("draining");
+    served.terminate();
+    // The drain itself may take ten seconds.
+    assert_eq!(served.exit_code(Duration::from_secs(5)), Some(1));
+}
+
+/// An HTTP/2 frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// A header field without indexing and without Huffman coding (RFC 7541, section 6.2.2).
+fn literal_header(name: &str, value: &str) -> Vec<u8> {
+    let mut bytes = vec![0];
+    for text in [name, value] {
+        bytes.push(u8::try_from(text.len()).unwrap());
+        bytes.extend(text.as_bytes());
+    }
+    bytes
 }
