@@ -6,6 +6,7 @@
 mod convert;
 mod grpc;
 mod http;
+mod in_flight;
 mod status;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -17,7 +18,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     config::ServerConfig,
     live::Live,
-    server::grpc::{RouterGrpc, proto::router_service_server::RouterServiceServer},
+    server::{
+        grpc::{RouterGrpc, proto::router_service_server::RouterServiceServer},
+        in_flight::InFlight,
+    },
 };
 
 /// The generated protobuf and gRPC types; domain code never names them.
@@ -102,7 +106,9 @@ pub async fn run(
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let in_flight = InFlight::default();
     let grpc = tonic::transport::Server::builder()
+        .layer(in_flight.clone())
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
         .max_concurrent_streams(STREAMS_MAX)
@@ -140,19 +146,29 @@ pub async fn run(
         reporter.clear_service_status(service).await;
     }
     let _ = stop.send(true);
-    let drained = tokio::time::timeout(config.drain, async {
-        while let Some(ended) = tasks.join_next().await {
-            flatten(ended)?;
-        }
-        Ok(())
-    });
-    match drained.await {
-        Ok(drained) => outcome.and(drained),
-        Err(_) => {
-            tracing::warn!("calls still ran at the end of the grace period and were cut");
-            outcome
-        }
+    if tokio::time::timeout(config.drain, drained(&mut tasks, &in_flight)).await.is_err() {
+        tracing::warn!(
+            calls = in_flight.count(),
+            "calls still ran at the end of the grace period and were cut"
+        );
     }
+    outcome
+}
+
+/// Waits until the listeners have closed or, with idle connections still open, no call runs.
+async fn drained(tasks: &mut JoinSet<Result<(), ServerError>>, in_flight: &InFlight) {
+    // Long enough for the last answers to be written after their calls have ended.
+    const QUIET: Duration = Duration::from_millis(100);
+    let closed = async { while tasks.join_next().await.is_some() {} };
+    let quiet = async {
+        loop {
+            tokio::time::sleep(QUIET).await;
+            if in_flight.count() == 0 {
+                break;
+            }
+        }
+    };
+    tokio::select! { () = closed => {}, () = quiet => {} }
 }
 
 fn flatten(ended: Result<Result<(), ServerError>, tokio::task::JoinError>) -> Result<(), ServerError> {
