@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::{
     config::Config,
@@ -32,6 +33,7 @@ pub enum LiveError {
 pub struct Live {
     router: ArcSwap<Router>,
     sessions: Arc<Sessions>,
+    ready: watch::Sender<bool>,
 }
 
 impl Live {
@@ -40,7 +42,8 @@ impl Live {
         let config = Arc::new(config);
         let sessions = Arc::new(Sessions::new(&config.sessions));
         let router = Router::new(config, None, Arc::clone(&sessions), FIRST_GENERATION)?;
-        Ok(Self { router: ArcSwap::from_pointee(router), sessions })
+        let (ready, _) = watch::channel(!router.config().classifier.enabled);
+        Ok(Self { router: ArcSwap::from_pointee(router), sessions, ready })
     }
 
     /// Loads the configured classifier, checks it and exchanges the router for one that asks it.
@@ -63,6 +66,7 @@ impl Live {
         let router = Router::new(config, Some(classifier), Arc::clone(&self.sessions), FIRST_GENERATION)?;
         self.router.store(Arc::new(router));
         telemetry::classifier_ready(true);
+        self.ready.send_replace(true);
         Ok(())
     }
 
@@ -71,9 +75,13 @@ impl Live {
         self.router.load_full()
     }
 
+    /// Follows whether every part that the configuration asks for is there.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
     /// Returns whether every part that the configuration asks for is there.
     pub fn is_ready(&self) -> bool {
-        let router = self.router.load();
-        router.classifier().is_some() || !router.config().classifier.enabled
+        *self.ready.borrow()
     }
 }

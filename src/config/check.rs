@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use regex::RegexBuilder;
-
 use super::{
-    ClassifierConfig, Conditions, Config, Device, Fixes, Limits, LowConfidence, Objective, Order, Patterns,
-    PolicyConfig, QueueFull, RuleConfig, ServerConfig, SessionFloor, SessionsConfig, TargetConfig,
-    TargetIndex, TextSource, TierConfig, TierLimits, duplicates,
-    file::{FeatureFile, File, IntentFile, RuleFile, TargetFile, TierFile},
+    ClassifierConfig, Config, Device, Limits, LowConfidence, Objective, Order, PolicyConfig, QueueFull,
+    ServerConfig, SessionFloor, SessionsConfig, TargetConfig, TargetIndex, TierConfig, TierLimits,
+    check_rules::check_rules,
+    duplicates,
+    file::{FeatureFile, File, IntentFile, TargetFile, TierFile},
     read::SourceText,
 };
 use crate::prompt::{Features, TargetId, Tier};
@@ -44,13 +43,8 @@ const OUTPUT_TOKENS_TYPICAL: u64 = 500;
 /// The most that a configuration may hold.
 const TIERS_MAX: usize = 16;
 const TARGETS_MAX: usize = 1000;
-const RULES_MAX: usize = 500;
-const PATTERNS_PER_RULE_MAX: usize = 64;
-const PATTERN_BYTES_MAX: usize = 4096;
-/// Compiled size of one pattern, bytes; a repetition of a large class runs into it.
-const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 128;
-const TOKENS_MAX: u64 = 100_000_000;
+pub const TOKENS_MAX: u64 = 100_000_000;
 
 /// Returns the configuration, or `None` when `source` has noted problems that leave none.
 pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) -> Option<Config> {
@@ -113,13 +107,13 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
 }
 
 /// What names can refer to.
-struct Names<'config> {
-    tiers: &'config [TierConfig],
-    targets: &'config [TargetConfig],
+pub struct Names<'config> {
+    pub tiers: &'config [TierConfig],
+    pub targets: &'config [TargetConfig],
 }
 
 impl Names<'_> {
-    fn tier(&self, name: Option<&String>, path: String, source: &mut SourceText<'_>) -> Option<Tier> {
+    pub fn tier(&self, name: Option<&String>, path: String, source: &mut SourceText<'_>) -> Option<Tier> {
         let name = name?;
         let found = self.tiers.iter().position(|tier| *tier.name == **name).map(Tier);
         if found.is_none() {
@@ -129,7 +123,7 @@ impl Names<'_> {
         found
     }
 
-    fn limits(
+    pub fn limits(
         &self,
         minimum: Option<&String>,
         maximum: Option<&String>,
@@ -147,7 +141,8 @@ impl Names<'_> {
     }
 }
 
-fn target_named(
+/// Returns the target with this id; notes a problem when there is none.
+pub fn target_named(
     targets: &[TargetConfig],
     id: &str,
     path: String,
@@ -161,6 +156,7 @@ fn target_named(
     found
 }
 
+/// Lists what a name could have been.
 fn there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
     if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) }
@@ -182,8 +178,8 @@ fn within(
     default
 }
 
-/// Returns the text, trimmed of nothing; notes a problem when it is missing, empty or too long.
-fn name(value: Option<&String>, path: String, source: &mut SourceText<'_>) -> Arc<str> {
+/// Returns the text; notes a problem when it is missing, empty or too long.
+pub fn name(value: Option<&String>, path: String, source: &mut SourceText<'_>) -> Arc<str> {
     match value {
         None => source.problem(path, "is missing"),
         Some(text) if text.trim().is_empty() => source.problem(path, "is empty"),
@@ -195,7 +191,8 @@ fn name(value: Option<&String>, path: String, source: &mut SourceText<'_>) -> Ar
     Arc::from("")
 }
 
-fn unique<'a>(
+/// Notes a problem for every name that an earlier entry has.
+pub fn unique<'a>(
     names: impl Iterator<Item = &'a str>,
     path: impl Fn(usize) -> String,
     source: &mut SourceText<'_>,
@@ -451,106 +448,6 @@ fn check_intent(
     }
 }
 
-fn check_rules(written: &[RuleFile], names: &Names<'_>, source: &mut SourceText<'_>) -> Vec<RuleConfig> {
-    if written.len() > RULES_MAX {
-        source.problem("rules", format!("{} rules, at most {RULES_MAX}", written.len()));
-    }
-    let rules: Vec<RuleConfig> =
-        written.iter().enumerate().map(|(at, rule)| check_rule(at, rule, names, source)).collect();
-    unique(rules.iter().map(|rule| &*rule.id), |at| format!("rules[{at}].id"), source);
-    rules
-}
-
-fn check_rule(at: usize, written: &RuleFile, names: &Names<'_>, source: &mut SourceText<'_>) -> RuleConfig {
-    let prefix = format!("rules[{at}]");
-    let path = |key: &str| format!("{prefix}.{key}");
-    check_patterns(&prefix, written, source);
-    let range = |low: Option<u64>, high: Option<u64>, key: &str, source: &mut SourceText<'_>| {
-        if let (Some(low), Some(high)) = (low, high)
-            && low > high
-        {
-            source.problem(path(key), "is above its maximum: the rule could never match");
-        }
-        let clamp = |value: u64| value.min(TOKENS_MAX) as u32;
-        (low.map(clamp), high.map(clamp))
-    };
-    let (prompt_tokens_min, prompt_tokens_max) =
-        range(written.prompt_tokens_min, written.prompt_tokens_max, "prompt_tokens_min", source);
-    let (turns_min, turns_max) = range(written.turns_min, written.turns_max, "turns_min", source);
-    let tier = names.tier(written.tier.as_ref(), path("tier"), source);
-    let target =
-        written.target.as_ref().and_then(|id| target_named(names.targets, id, path("target"), source));
-    if written.tier.is_some() && written.target.is_some() {
-        source.problem(path("target"), "and tier are both set: a target implies its tier");
-    }
-    let intent = written.intent.as_ref().map(|intent| name(Some(intent), path("intent"), source));
-    let limits = names.limits(written.tier_min.as_ref(), written.tier_max.as_ref(), &prefix, source);
-    let effects = [&written.tier, &written.target, &written.intent, &written.tier_min, &written.tier_max];
-    if effects.iter().all(|effect| effect.is_none()) {
-        source.problem(prefix.as_str(), "does nothing: set tier, target, intent, tier_min or tier_max");
-    }
-    let fixes =
-        (tier.is_some() || target.is_some() || intent.is_some()).then_some(Fixes { tier, target, intent });
-    RuleConfig {
-        id: name(written.id.as_ref(), path("id"), source),
-        description: written.description.clone().unwrap_or_default(),
-        patterns: Patterns {
-            on: written.on.unwrap_or(TextSource::LastUser),
-            any: written.any.clone(),
-            all: written.all.clone(),
-            none: written.none.clone(),
-        },
-        conditions: Conditions {
-            task_type: written.task_type.clone(),
-            tags: written.tags.clone(),
-            tenant: written.tenant.clone(),
-            language: written.language.clone(),
-            prompt_tokens_min,
-            prompt_tokens_max,
-            turns_min: turns_min.map(|turns| turns as usize),
-            turns_max: turns_max.map(|turns| turns as usize),
-            needs_tools: written.needs_tools,
-            needs_vision: written.needs_vision,
-            needs_json: written.needs_json,
-            latency_ms_max: written.latency_ms_max.map(|ms| ms.min(u64::from(u32::MAX)) as u32),
-        },
-        fixes,
-        limits,
-    }
-}
-
-fn check_patterns(prefix: &str, written: &RuleFile, source: &mut SourceText<'_>) {
-    let count = written.any.len() + written.all.len() + written.none.len();
-    if count > PATTERNS_PER_RULE_MAX {
-        source.problem(prefix, format!("{count} patterns, at most {PATTERNS_PER_RULE_MAX} in one rule"));
-    }
-    for (key, patterns) in [("any", &written.any), ("all", &written.all), ("none", &written.none)] {
-        for (index, pattern) in patterns.iter().enumerate() {
-            if let Err(message) = check_pattern(pattern) {
-                source.problem(format!("{prefix}.{key}[{index}]"), message);
-            }
-        }
-    }
-}
-
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(format!("{} bytes, at most {PATTERN_BYTES_MAX} in one pattern", pattern.len()));
-    }
-    match RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build() {
-        Ok(_) => Ok(()),
-        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
-            "is larger than {PATTERN_COMPILED_BYTES_MAX} bytes when compiled: shorten its repetitions"
-        )),
-        // The library draws the pattern with a caret over several lines; its last line says why.
-        Err(error) => {
-            let text = error.to_string();
-            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            Err(format!("not a regular expression: {why}"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -563,13 +460,5 @@ mod tests {
         for bad in ["2026-13-01", "2026-02-29", "1900-02-29", "26-01-01", "2026-1-1", "2026-01-01-01", ""] {
             assert!(!is_date(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn patterns_that_are_too_large_or_broken_say_why() {
-        assert!(check_pattern(r"\bcafé\b").is_ok());
-        assert!(check_pattern("(a").unwrap_err().contains("unclosed group"));
-        assert!(check_pattern(r"\w{1000}{100}").unwrap_err().contains("when compiled"));
-        assert!(check_pattern(&"a".repeat(5000)).unwrap_err().contains("at most 4096"));
     }
 }

@@ -4,6 +4,7 @@
 //! a target. Nothing downstream checks it again. Never opens a bundle or a socket.
 
 mod check;
+mod check_rules;
 mod file;
 mod read;
 
@@ -260,7 +261,7 @@ fn list(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("\n  {problem}")).collect()
 }
 
-/// Counts by name, to find what occurs twice.
+/// Returns the places of names that occurred before.
 fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
     let mut first: HashMap<&str, usize> = HashMap::new();
     names

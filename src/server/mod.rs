@@ -129,9 +129,7 @@ pub async fn run(
             axum::serve(listener, app).with_graceful_shutdown(http_stop).await.map_err(ServerError::Http)
         });
     }
-    let reporter = health.clone();
-    let watched = Arc::clone(&live);
-    let follow = tokio::spawn(async move { follow_readiness(&reporter, &watched).await });
+    let follow = tokio::spawn(follow_readiness(health.clone(), live.readiness()));
 
     let outcome = tokio::select! {
         Some(ended) = tasks.join_next() => flatten(ended),
@@ -183,17 +181,14 @@ async fn wait_for(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|&stopped| stopped).await;
 }
 
-/// Tells health checks when the classifier becomes ready.
-async fn follow_readiness(health: &HealthReporter, live: &Live) {
-    const POLL: Duration = Duration::from_millis(20);
-    let mut before = false;
+/// Tells health checks whenever the readiness changes, until the sender is gone.
+async fn follow_readiness(health: HealthReporter, mut ready: watch::Receiver<bool>) {
     loop {
-        let ready = live.is_ready();
-        if ready != before {
-            set_health(health, ready).await;
-            before = ready;
+        let now = *ready.borrow_and_update();
+        set_health(&health, now).await;
+        if ready.changed().await.is_err() {
+            break;
         }
-        tokio::time::sleep(POLL).await;
     }
 }
 
