@@ -75,6 +75,8 @@ pub(crate) fn provide(out: &Path) {
             println!("cargo:rustc-env=POINTSMAN_BUILT_ORT={}", library.display());
         }
         Err(why) => {
+            // A file that is not there makes the next build try again.
+            println!("cargo:rerun-if-changed={}", out.join("onnxruntime-is-missing").display());
             println!("cargo:warning=ONNX Runtime: {why}");
             println!("cargo:warning=the program will look for the library again when it runs");
         }

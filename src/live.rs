@@ -42,7 +42,9 @@ impl Live {
         let config = Arc::new(config);
         let sessions = Arc::new(Sessions::new(&config.sessions));
         let router = Router::new(config, None, Arc::clone(&sessions), FIRST_GENERATION)?;
-        let (ready, _) = watch::channel(!router.config().classifier.enabled);
+        let complete = !router.config().classifier.enabled;
+        telemetry::classifier_ready(complete);
+        let (ready, _) = watch::channel(complete);
         Ok(Self { router: ArcSwap::from_pointee(router), sessions, ready })
     }
 

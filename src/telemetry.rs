@@ -9,7 +9,8 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
-/// Decisions by tier and source. `source="classifier"` and `"cache"` over all is the coverage.
+/// Decisions by tier and source. With [`UNSCORED`] it tells the coverage: the share of requests that
+/// the classifier was needed for and did score.
 const DECISIONS: &str = "pointsman_decisions_total";
 /// Requests that got no decision, by reason.
 const REFUSED: &str = "pointsman_refused_total";
@@ -19,7 +20,7 @@ const UNSCORED: &str = "pointsman_classifier_unscored_total";
 const SKIPPED: &str = "pointsman_classifier_skipped_total";
 /// Jobs that wait for a session.
 const WAITING: &str = "pointsman_classifier_waiting";
-/// 1 while a classifier is ready.
+/// 1 while everything that the configuration asks for is ready, else 0.
 const READY: &str = "pointsman_classifier_ready";
 /// Whole decisions, seconds, by source.
 const SECONDS: &str = "pointsman_decision_seconds";
@@ -44,7 +45,8 @@ pub enum LogFormat {
 
 /// Installs the log subscriber on stderr; `RUST_LOG` overrides `level`. A second call does nothing.
 pub fn init_log(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::new(from_environment.as_deref().unwrap_or(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -79,7 +81,7 @@ fn describe() {
     describe_counter!(UNSCORED, "Requests that the classifier was asked for and did not score, by reason");
     describe_counter!(SKIPPED, "Queued requests whose caller was gone before a session was free");
     describe_gauge!(WAITING, "Requests waiting for a classifier session");
-    describe_gauge!(READY, "1 while a classifier is ready, else 0");
+    describe_gauge!(READY, "1 while everything that the configuration asks for is ready, else 0");
     describe_histogram!(SECONDS, metrics::Unit::Seconds, "Time to a decision, by source");
     describe_gauge!(COST, "Estimated cost of the chosen targets, US dollars");
     describe_gauge!(BASELINE, "Estimated cost had the top tier answered everything, US dollars");

@@ -1,5 +1,6 @@
-"""Changes a prompt without changing what it asks, so that length, politeness, typing errors and earlier turns
-tell the classifier nothing about the level of model it needs.
+"""Changes a prompt without changing what it asks, so that politeness, typing errors and earlier turns tell the
+classifier nothing about the level of model it needs. Boilerplate goes to easy prompts more often than to hard ones:
+authored hard prompts are longer than easy ones, and this works against reading length as difficulty.
 """
 
 import random

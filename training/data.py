@@ -99,7 +99,7 @@ def set_path(directory: Path, source: dict) -> Path:
     if not path.exists():
         sys.exit(
             f"{path}: missing. It is made from: {source['origin']} ({source['licence']}). "
-            "Build it as sources.toml says, or take the set out of train.py's MIX."
+            "Build it in the form that sources.toml describes, or take the set out of train.py's MIX."
         )
     return path
 
@@ -119,6 +119,7 @@ def provenance(directory: Path | None, used: set[str]) -> list[dict]:
 
 def corpus_provenance(directory: Path = corpus.CORPUS) -> dict:
     digest, rows = hashlib.sha256(), 0
+    parts = {name: len(part) for name, part in corpus.load(directory).items()}
     for path in sorted(directory.glob("*.jsonl")):
         content = path.read_bytes()
         digest.update(content)
@@ -128,7 +129,9 @@ def corpus_provenance(directory: Path = corpus.CORPUS) -> dict:
         "origin": "training/corpus of this repository: written for this project",
         "licence": "as this repository",
         "rows": rows,
+        "rows_by_split": parts,
         "sha256": digest.hexdigest(),
+        "splits_sha256": sha256(directory / "splits.toml"),
     }
 
 

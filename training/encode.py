@@ -31,10 +31,12 @@ class Encoded:
 
 
 def load_tokenizer(path) -> Tokenizer:
-    """Reads tokenizer.json and switches off the truncation and padding it may carry."""
+    """Reads tokenizer.json and switches off the truncation and padding it may carry, and special tokens in text."""
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    # "[SEP]" in a prompt is text; it must not end what the caller says.
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 

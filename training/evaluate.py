@@ -238,7 +238,10 @@ def row_messages(row: dict) -> list[dict]:
 
 
 def read_set(directory: Path, name: str) -> list[dict]:
-    with gzip.open(directory / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+    path = directory / f"{name}.jsonl.gz"
+    if not path.exists():
+        raise SystemExit(f"{path}: missing; training/README.md lists the dev sets and their fields")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

@@ -30,7 +30,7 @@ import evaluate
 import golden
 import model as network
 from card import model_card
-from data import corpus_examples
+from data import corpus_examples, corpus_provenance
 from encode import INPUT, encode, load_tokenizer
 from labels import INTENTS, LEVELS
 from score import Scorer
@@ -62,6 +62,11 @@ def main() -> None:
     arguments = parse_arguments()
     warnings.filterwarnings("ignore")
     run = json.loads((arguments.run / "run.json").read_text())
+    # Calibration and figures read the corpus of now; the manifest must not claim them for another one.
+    if run["data"][0]["sha256"] != corpus_provenance()["sha256"]:
+        sys.exit(f"{arguments.run}: the corpus has changed since this run was trained; train again")
+    if (arguments.out / arguments.version).exists() and not arguments.replace:
+        sys.exit(f"{arguments.out / arguments.version}: exists; name another --version, or --replace it")
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=arguments.out))
     try:
@@ -81,6 +86,7 @@ def parse_arguments():
     parser.add_argument("--data", type=Path, help="directory of the public sets, for the TF-IDF baseline")
     parser.add_argument("--baselines", action="store_true", help="also fit TF-IDF baselines (needs scikit-learn)")
     parser.add_argument("--float", action="store_true", help="do not quantise")
+    parser.add_argument("--replace", action="store_true", help="put the bundle in place of one of the same version")
     return parser.parse_args()
 
 
@@ -116,6 +122,7 @@ def build(arguments, run: dict, work: Path) -> None:
         name: {"sha256": sha256(work / name), "bytes": (work / name).stat().st_size}
         for name in ("model.onnx", "tokenizer.json", "golden.jsonl")
     }
+    manifest["calibration_settings"] = {n.lower(): v for n, v in vars(calibrate).items() if n.isupper()}
     manifest["quantization"] = quantization | agreement(reference, scorer, manifest)
     manifest["training"] = run["settings"] | {
         "embedding_width": classifier.encoder.config.hidden_size,
@@ -123,7 +130,7 @@ def build(arguments, run: dict, work: Path) -> None:
         "best": run["best"],
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-    manifest["data"] = run["data"]
+    manifest["data"] = [corpus_provenance(), *run["data"][1:]]
     manifest["metrics"] = evaluate.measure(scorer, manifest, arguments.dev, arguments.data, arguments.baselines)
     manifest["metrics"]["latency_ms"] = latency(scorer)
     text = json.dumps(manifest, indent=1, ensure_ascii=False)

@@ -185,7 +185,7 @@ def train(classifier, tokenizer, pools, dev, settings, provenances, out: Path, d
     warmup = max(1, int(steps * settings["warmup_share"]))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, warmup, steps))
 
-    step, best, bad = resume(out, classifier, optimizer, schedule, settings)
+    step, best, bad = resume(out, classifier, optimizer, schedule, settings, provenances)
     log = (out / "log.jsonl").open("a")
     started = time.time()
     bar = tqdm(total=steps, initial=step, desc="train", mininterval=5, file=sys.stdout)
@@ -218,7 +218,7 @@ def train(classifier, tokenizer, pools, dev, settings, provenances, out: Path, d
                 else:
                     bad += 1
             if step % settings["checkpoint_steps"] == 0:
-                checkpoint(out, classifier, optimizer, schedule, settings, (step, best, bad))
+                checkpoint(out, classifier, optimizer, schedule, settings, provenances, (step, best, bad))
             if step == steps or bad >= settings["patience_evaluations"]:
                 break
     bar.close()
@@ -346,20 +346,21 @@ def evaluate(classifier, tokenizer, examples: list[data.Example], device) -> dic
     }
 
 
-def checkpoint(out: Path, classifier, optimizer, schedule, settings, progress) -> None:
+def checkpoint(out: Path, classifier, optimizer, schedule, settings, provenances, progress) -> None:
     state = {
         "classifier": classifier.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "random": torch.get_rng_state(),
         "settings": json.dumps(settings, sort_keys=True),
+        "data": json.dumps(provenances, sort_keys=True),
         "progress": progress,
     }
     torch.save(state, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
 
 
-def resume(out: Path, classifier, optimizer, schedule, settings) -> tuple:
+def resume(out: Path, classifier, optimizer, schedule, settings, provenances) -> tuple:
     """Returns (step, best, evaluations without a better one), from the checkpoint when there is one."""
     path = out / "checkpoint.pt"
     if not path.exists():
@@ -367,6 +368,8 @@ def resume(out: Path, classifier, optimizer, schedule, settings) -> tuple:
     state = torch.load(path, weights_only=False)
     if state["settings"] != json.dumps(settings, sort_keys=True):
         sys.exit(f"{path}: was made with other settings; name another --out or delete it")
+    if state["data"] != json.dumps(provenances, sort_keys=True):
+        sys.exit(f"{path}: was made with other data; name another --out or delete it")
     classifier.load_state_dict(state["classifier"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,10 +24,11 @@ use crate::{
     routing::{Router, admit::admit},
 };
 
-/// Longest line, bytes; the rest of a longer one is skipped.
-const LINE_BYTES_MAX: usize = 64 << 20;
-/// Lines that are being decided at once: enough for every session, too few to fill the queue.
-const IN_FLIGHT: usize = 64;
+/// Longest line, bytes: a prompt of the default limit with every byte escaped. The rest of a longer one
+/// is skipped.
+const LINE_BYTES_MAX: usize = 24 << 20;
+/// Lines that are being decided at once: enough for every session; the queue is made to hold them.
+pub const IN_FLIGHT: usize = 64;
 
 /// One input line; other keys are ignored, so that labelled data can be read as it is.
 #[derive(Debug, Deserialize)]
@@ -99,7 +100,16 @@ pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliErro
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let broken = |error| CliError::Io { what: "stdout".to_owned(), error };
     let (mut all, mut failed) = (0, 0);
-    while let Some(outcome) = outcomes.next().await {
+    loop {
+        // Who writes a line and waits for its answer must get it: flush before waiting.
+        let outcome = match outcomes.next().now_or_never() {
+            Some(outcome) => outcome,
+            None => {
+                out.flush().map_err(broken)?;
+                outcomes.next().await
+            }
+        };
+        let Some(outcome) = outcome else { break };
         let (bytes, answer) = outcome.expect("a line's task neither panics nor is cancelled");
         all += 1;
         failed += usize::from(answer.get("error").is_some());

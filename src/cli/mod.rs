@@ -30,12 +30,14 @@ struct Arguments {
     /// How log lines are written to stderr.
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Least severe level logged: error, warn, info, debug, trace. RUST_LOG overrides it.
-    #[arg(long, global = true, value_name = "LEVEL")]
+    /// Least severe level logged; RUST_LOG overrides it.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = LEVELS)]
     log_level: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,7 +70,7 @@ enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    Rules(#[from] RouterError),
+    Router(#[from] RouterError),
     #[error(transparent)]
     Live(#[from] LiveError),
     #[error(transparent)]
@@ -87,7 +89,7 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Rules(_) | Self::Request(_) => 2,
+            Self::Config(_) | Self::Router(_) | Self::Request(_) | Self::Live(LiveError::Fit(_)) => 2,
             Self::Live(_) | Self::Server(_) | Self::Route(_) | Self::Io { .. } | Self::Lines { .. } => 1,
         }
     }

@@ -1,6 +1,6 @@
 //! `pointsman route`: a decision for a person, or one a line for a program.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -11,6 +11,9 @@ use crate::{
     prompt::{Context, Decision, Draft, DraftMessage, DraftPreferences, DraftShape},
     routing::admit::admit,
 };
+
+/// Nobody waits for one line of a file: the default tier would only spoil its result.
+const OFFLINE_WAIT_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 pub struct RouteArguments {
@@ -60,8 +63,10 @@ pub struct RouteArguments {
 }
 
 pub fn run(arguments: &RouteArguments, mut config: Config) -> Result<(), CliError> {
-    // Every line is decided on its own, whatever lines came before it.
+    // Every line is decided on its own, whatever lines came before it, and however busy the machine is.
     config.sessions.floor = SessionFloor::Off;
+    config.classifier.wait_max = OFFLINE_WAIT_MAX;
+    config.classifier.queue_max = config.classifier.queue_max.max(lines::IN_FLIGHT);
     let live = Live::start(config)?;
     if live.router().config().classifier.enabled {
         live.load_classifier()?;

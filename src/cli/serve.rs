@@ -53,7 +53,11 @@ pub fn run(arguments: &ServeArguments, mut config: Config) -> Result<(), CliErro
     }
     telemetry::init_metrics();
     let live = Arc::new(Live::start(config)?);
-    runtime()?.block_on(serve(live))
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(live));
+    // A bundle that is still loading must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(live: Arc<Live>) -> Result<(), CliError> {

@@ -46,6 +46,9 @@ fn check_rule(at: usize, written: &RuleFile, names: &Names<'_>, source: &mut Sou
     let tier = names.tier(written.tier.as_ref(), path("tier"), source);
     let target =
         written.target.as_ref().and_then(|id| target_named(names.targets, id, path("target"), source));
+    if target.is_some_and(|target| !names.tiers.iter().any(|tier| tier.targets.contains(&target))) {
+        source.problem(path("target"), "is in no tier: it could never answer");
+    }
     if written.tier.is_some() && written.target.is_some() {
         source.problem(path("target"), "and tier are both set: a target implies its tier");
     }
@@ -82,6 +85,7 @@ fn check_rule(at: usize, written: &RuleFile, names: &Names<'_>, source: &mut Sou
         },
         fixes,
         limits,
+        yields: written.yields.unwrap_or(false),
     }
 }
 

@@ -292,6 +292,9 @@ pub struct RuleFile {
     pub tier_min: Option<String>,
     /// Limits: no tier above this.
     pub tier_max: Option<String>,
+    /// Whether the limits give way to `tier_min` and `tier_max` of the request; firm limits that
+    /// contradict them leave no target. Default false.
+    pub yields: Option<bool>,
 }
 
 /// The text that a rule's patterns read.

@@ -182,6 +182,8 @@ pub struct RuleConfig {
     pub conditions: Conditions,
     pub fixes: Option<Fixes>,
     pub limits: TierLimits,
+    /// Whether the limits give way to the request's own.
+    pub yields: bool,
 }
 
 /// The regular expressions of one rule, all over the same text.

@@ -84,7 +84,11 @@ impl SourceText<'_> {
     /// Notes a problem at `path`, with the line of the nearest key that exists.
     pub fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let path = path.into();
-        if self.removed.iter().any(|removed| path.starts_with(removed.as_str())) {
+        let below = |removed: &String| {
+            let rest = path.strip_prefix(removed.as_str());
+            rest.is_some_and(|rest| removed.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if self.removed.iter().any(below) {
             return;
         }
         let line = self.line_of(&path);
@@ -168,6 +172,7 @@ fn parse(text: &str) -> (File, SourceText<'_>) {
             None => break,
         }
     }
+    source.removed.push(String::new());
     (File::default(), source)
 }
 

@@ -33,7 +33,10 @@ pub fn count_by_density(prompt: &Prompt, density: TokenDensity) -> TokenCount {
     }
     let bytes: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
     let estimate = (bytes as f64 * density.tokens as f64 / density.bytes as f64).ceil() as usize;
-    count(estimate + frames(prompt), TokenCountSource::Tokenizer)
+    let counted = count(estimate + frames(prompt), TokenCountSource::Tokenizer);
+    // A WordPiece vocabulary reads a script it does not know, or a very long word, as one token.
+    let by_length = count_by_length(prompt);
+    if counted.tokens < by_length.tokens / 2 { by_length } else { counted }
 }
 
 fn count(tokens: usize, source: TokenCountSource) -> TokenCount {
@@ -68,6 +71,44 @@ pub fn estimate_usd(target: &TargetConfig, prompt: &Prompt, prompt_tokens: u32) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::default_config,
+        prompt::{Draft, DraftShape},
+        routing::admit::admit,
+    };
+
+    #[test]
+    fn dollars_follow_from_tokens_and_prices() {
+        let config = default_config();
+        let mut target = config.targets[0].clone();
+        (target.input_usd_per_mtok, target.output_usd_per_mtok, target.output_tokens_typical) =
+            (2.0, 10.0, 300);
+        let ask = |max_output_tokens| {
+            let shape = DraftShape { prompt_tokens: Some(1000), max_output_tokens, ..DraftShape::default() };
+            admit(Draft { shape, ..Draft::from_text("x") }, &config).unwrap()
+        };
+        // 1,000 tokens at $2 a million, and 300 (or the 100 asked for) at $10 a million.
+        for (asked, expected) in [(None, 0.005), (Some(100), 0.003), (Some(5000), 0.005)] {
+            let prompt = ask(asked);
+            let tokens = count_by_length(&prompt).tokens;
+            assert!((estimate_usd(&target, &prompt, tokens) - expected).abs() < 1e-12, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn density_is_extrapolated_to_the_whole_text() {
+        let config = default_config();
+        let prompt = admit(Draft::from_text("a".repeat(1000)), &config).unwrap();
+        let count = count_by_density(&prompt, TokenDensity { tokens: 25, bytes: 100 });
+        assert_eq!(count, TokenCount { tokens: 254, source: TokenCountSource::Tokenizer });
+    }
+
+    #[test]
+    fn a_script_outside_the_vocabulary_is_counted_by_its_length() {
+        let prompt = admit(Draft::from_text("ภาษาไทย".repeat(100)), &default_config()).unwrap();
+        let count = count_by_density(&prompt, TokenDensity { tokens: 2, bytes: 2100 });
+        assert_eq!((count.tokens, count.source), (704, TokenCountSource::Length));
+    }
 
     #[test]
     fn lengths_become_tokens() {

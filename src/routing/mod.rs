@@ -5,6 +5,7 @@
 //! classifier is slow, full, broken or absent.
 
 pub mod admit;
+mod bounds;
 pub mod classifier;
 pub mod cost;
 mod patterns;
@@ -13,7 +14,7 @@ pub mod rules;
 pub mod sessions;
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{DefaultHasher, Hash, Hasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -61,7 +62,6 @@ pub struct Router {
     rules: RuleSet,
     reader: Option<Reader>,
     sessions: Arc<Sessions>,
-    session_order: RandomState,
 }
 
 /// The classifier with what belongs to its bundle.
@@ -83,7 +83,7 @@ impl Router {
     ) -> Result<Self, RouterError> {
         let rules = RuleSet::compile(&config)?;
         let reader = classifier.map(|classifier| Reader::new(&config, classifier)).transpose()?;
-        Ok(Self { config, generation, rules, reader, sessions, session_order: RandomState::new() })
+        Ok(Self { config, generation, rules, reader, sessions })
     }
 
     /// Returns the configuration behind this router's decisions.
@@ -105,7 +105,10 @@ impl Router {
 
         let reading = match &self.reader {
             _ if !needs_scores(&self.config, prompt, &hits) => Reading::NotAsked,
-            None => Reading::None("there is no classifier yet".to_owned()),
+            None => {
+                telemetry::unscored("absent");
+                Reading::None("there is no classifier".to_owned())
+            }
             Some(reader) => self.read(reader, prompt, deadline).await?,
         };
         if let Reading::Scores { scores, .. } = &reading {
@@ -195,7 +198,10 @@ impl Router {
         if context.session_id.is_empty() {
             id.as_u64_pair().1
         } else {
-            self.session_order.hash_one((&context.tenant, &context.session_id))
+            // Keys that never change: replicas and later configurations order alike.
+            let mut hasher = DefaultHasher::new();
+            (&context.tenant, &context.session_id).hash(&mut hasher);
+            hasher.finish()
         }
     }
 
@@ -343,7 +349,8 @@ async fn classify(
     let receiver = classifier.submit(excerpt, deadline)?;
     match tokio::time::timeout_at(deadline.into(), receiver).await {
         Ok(Ok(outcome)) => outcome,
-        // The workers drop a reply without sending only when its deadline has passed.
+        // Workers drop a reply without sending when its deadline has passed, or when they end.
+        Ok(Err(_)) if Instant::now() < deadline => Err(ClassifyError::Stopped),
         Ok(Err(_)) | Err(_) => Err(ClassifyError::TooLate(asked.elapsed())),
     }
 }

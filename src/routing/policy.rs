@@ -8,6 +8,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    bounds::{Bounds, SetBy},
     classifier::Scores,
     cost::{TokenCount, estimate_usd, expected_output_tokens},
     rules::Hits,
@@ -81,19 +82,23 @@ pub struct Dropped {
 
 impl fmt::Display for NoTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A person reads a few of them; the details of an error hold more.
+        const SHOWN_MAX: usize = 12;
         f.write_str("no target is left")?;
-        for (at, Dropped { tier, target, why }) in self.dropped.iter().enumerate() {
+        for (at, Dropped { tier, target, why }) in self.dropped.iter().take(SHOWN_MAX).enumerate() {
             let separator = if at == 0 { ": " } else { "; " };
             write!(f, "{separator}{target} ({tier}): {why}")?;
         }
-        Ok(())
+        match self.dropped.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }
 
 /// Returns whether the scores could change the decision.
 pub fn needs_scores(config: &Config, prompt: &Prompt, hits: &Hits) -> bool {
-    let bounds = HardBounds::of(config, prompt, hits);
-    if bounds.min >= bounds.max {
+    if !Bounds::of(config, prompt, hits).are_open() {
         return false;
     }
     match hits.deciding.as_ref().map(|hit| &hit.fixes) {
@@ -109,7 +114,7 @@ pub fn needs_scores(config: &Config, prompt: &Prompt, hits: &Hits) -> bool {
 /// Decides, or says why nothing can answer.
 pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     let Question { config, prompt, tokens, hits, .. } = question;
-    let bounds = HardBounds::of(config, prompt, hits);
+    let bounds = Bounds::of(config, prompt, hits);
     let (open, dropped) = open_targets(question, &bounds);
     let mut wish = wish(question, &bounds, &open);
     apply_intent_limits(&mut wish, config);
@@ -117,9 +122,9 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     apply_session_floor(&mut wish, question, &bounds);
     let bounded = bounds.clamp(wish.tier);
     if bounded != wish.tier {
-        let (by, word) =
-            if bounded < wish.tier { (&bounds.max_by, "at most") } else { (&bounds.min_by, "at least") };
-        wish.because(format!("{by} allows {word} {}", config.tier(bounded).name));
+        let (bound, word) =
+            if bounded < wish.tier { (&bounds.max, "at most") } else { (&bounds.min, "at least") };
+        wish.because(format!("{} allows {word} {}", bound.by, config.tier(bounded).name));
     }
 
     let fixed = wish.target.filter(|target| open.iter().any(|(_, targets)| targets.contains(target)));
@@ -183,8 +188,8 @@ impl Wish {
     }
 }
 
-fn wish(question: &Question<'_>, bounds: &HardBounds, open: &[(Tier, Vec<TargetIndex>)]) -> Wish {
-    let Question { config, prompt, hits, .. } = question;
+fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetIndex>)]) -> Wish {
+    let Question { config, hits, .. } = question;
     let mut wish = Wish {
         tier: config.policy.default_tier,
         target: None,
@@ -223,13 +228,8 @@ fn wish(question: &Question<'_>, bounds: &HardBounds, open: &[(Tier, Vec<TargetI
         }
         wish.because(format!("rule {rule} fixed the intent"));
     }
-    if bounds.min >= bounds.max {
-        let by_caller = prompt.preferences.tier_min.is_some() || prompt.preferences.tier_max.is_some();
-        wish.tier = bounds.min;
-        wish.source = if by_caller { Source::Override } else { Source::Rule };
-        wish.rule = wish.rule.or_else(|| hits.tier_min_by.clone().or_else(|| hits.tier_max_by.clone()));
-        wish.confidence = 1.0;
-        wish.because(format!("the limits leave {} only", config.tier(bounds.min).name));
+    if !bounds.are_open() {
+        wish_by_bounds(&mut wish, bounds, config);
         return wish;
     }
     match question.evidence {
@@ -241,6 +241,31 @@ fn wish(question: &Question<'_>, bounds: &HardBounds, open: &[(Tier, Vec<TargetI
         Evidence::NotAsked => wish.because("nothing scored the request".to_owned()),
     }
     wish
+}
+
+/// The limits have left one tier, or none: who set them decides.
+fn wish_by_bounds(wish: &mut Wish, bounds: &Bounds, config: &Config) {
+    wish.tier = bounds.max.tier;
+    wish.confidence = 1.0;
+    let setters = [&bounds.min.by, &bounds.max.by];
+    let rule = setters.into_iter().find_map(|by| match by {
+        SetBy::Rule(rule) => Some(rule),
+        SetBy::Nobody | SetBy::Request => None,
+    });
+    wish.source = match rule {
+        _ if setters.contains(&&SetBy::Request) => Source::Override,
+        Some(_) => Source::Rule,
+        None => Source::Default,
+    };
+    if wish.source == Source::Rule {
+        wish.rule = wish.rule.take().or_else(|| rule.cloned());
+    }
+    // What a rule asks for at least, the session has needed.
+    wish.evident = matches!(bounds.min.by, SetBy::Rule(_));
+    match bounds.only() {
+        Some(tier) => wish.because(format!("{} is the only tier allowed", config.tier(tier).name)),
+        None => wish.because("the limits contradict each other".to_owned()),
+    }
 }
 
 /// Scores as seen through the operator's tiers.
@@ -326,7 +351,7 @@ fn apply_intent_limits(wish: &mut Wish, config: &Config) {
     }
 }
 
-fn apply_session_floor(wish: &mut Wish, question: &Question<'_>, bounds: &HardBounds) {
+fn apply_session_floor(wish: &mut Wish, question: &Question<'_>, bounds: &Bounds) {
     // A rule that names a target means that target.
     if wish.target.is_some() {
         return;
@@ -340,52 +365,8 @@ fn apply_session_floor(wish: &mut Wish, question: &Question<'_>, bounds: &HardBo
     }
 }
 
-/// The limits of rules and request together: nothing goes outside them.
-struct HardBounds {
-    min: Tier,
-    max: Tier,
-    min_by: String,
-    max_by: String,
-}
-
-impl HardBounds {
-    fn of(config: &Config, prompt: &Prompt, hits: &Hits) -> Self {
-        let by_rule =
-            |rule: &Option<Arc<str>>| rule.as_ref().map_or_else(String::new, |id| format!("rule {id}"));
-        let wanted = &prompt.preferences;
-        let mut bounds = Self {
-            min: hits.limits.tier_min.unwrap_or(Tier(0)),
-            max: hits.limits.tier_max.unwrap_or(config.top_tier()),
-            min_by: by_rule(&hits.tier_min_by),
-            max_by: by_rule(&hits.tier_max_by),
-        };
-        if let Some(min) = wanted.tier_min.filter(|&min| min > bounds.min) {
-            (bounds.min, bounds.min_by) = (min, "the request".to_owned());
-        }
-        if let Some(max) = wanted.tier_max.filter(|&max| max < bounds.max) {
-            (bounds.max, bounds.max_by) = (max, "the request".to_owned());
-        }
-        bounds
-    }
-
-    fn clamp(&self, tier: Tier) -> Tier {
-        tier.max(self.min).min(self.max)
-    }
-
-    fn problem(&self, tier: Tier, config: &Config) -> Option<String> {
-        if tier < self.min {
-            return Some(format!("its tier is below {}, set by {}", config.tier(self.min).name, self.min_by));
-        }
-        (tier > self.max)
-            .then(|| format!("its tier is above {}, set by {}", config.tier(self.max).name, self.max_by))
-    }
-}
-
 /// Returns the targets that can take the request, by tier in their order, and those that cannot.
-fn open_targets(
-    question: &Question<'_>,
-    bounds: &HardBounds,
-) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
+fn open_targets(question: &Question<'_>, bounds: &Bounds) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
     let Question { config, seed, .. } = question;
     let mut dropped = Vec::new();
     let open = config

@@ -4,9 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{TierLimits, read_text},
+    config::read_text,
     prompt::{Draft, TokenCountSource},
-    routing::{admit::admit, classifier::TokenDensity, rules::DecidingHit},
+    routing::{
+        admit::admit,
+        classifier::TokenDensity,
+        rules::{DecidingHit, LimitBy, RuleLimits},
+    },
 };
 
 const LEVELS: [usize; 4] = [0, 1, 2, 3];
@@ -202,6 +206,36 @@ fn a_tier_without_targets_climbs_first_and_falls_otherwise() {
 }
 
 #[test]
+fn yielding_limits_give_way_to_the_request_and_firm_ones_do_not() {
+    let at_most_moderate =
+        RuleLimits { tier_min: None, tier_max: Some(LimitBy { tier: Tier(1), rule: Arc::from("cap") }) };
+    let mut case = Case::new();
+    case.scores = Some(scores([0.1, 0.2, 0.3], false));
+    case.hits.yielding = at_most_moderate.clone();
+    assert_eq!(case.tier(), 1);
+    case.draft.preferences.tier_min = "complex".to_owned();
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source), (Tier(2), Source::Override));
+    case.hits = Hits { firm: at_most_moderate, ..Hits::default() };
+    let text = case.decide().unwrap_err().to_string();
+    assert!(text.contains("m1 (moderate): its tier is below complex, set by the request"), "{text}");
+    assert!(text.contains("c1 (complex): its tier is above moderate, set by rule cap"), "{text}");
+}
+
+#[test]
+fn one_tier_left_says_who_left_it() {
+    let mut case = Case::new();
+    case.hits.firm.tier_min = Some(LimitBy { tier: Tier(3), rule: Arc::from("careful") });
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.source, choice.rule.as_deref()), (Source::Rule, Some("careful")));
+    assert_eq!(choice.needed, Some(Tier(3)));
+    case.hits = Hits::default();
+    case.draft.preferences.tier_max = "simple".to_owned();
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.source, choice.rule, choice.needed), (Source::Override, None, None));
+}
+
+#[test]
 fn weights_share_the_requests() {
     let mut config = config("");
     config.tiers[0].order = Order::Weight;
@@ -224,6 +258,7 @@ prop_compose! {
         bounds in (0_usize..4, 0_usize..4),
         bounded in (any::<bool>(), any::<bool>()),
         rule_limits in (proptest::option::of(0_usize..4), proptest::option::of(0_usize..4)),
+        yields: bool,
         fixed in proptest::option::of(0_usize..4),
         floor in proptest::option::of(0_usize..4),
         tokens in prop_oneof![0_u32..10_000, 100_000_u32..1_200_000],
@@ -244,7 +279,9 @@ prop_compose! {
         case.draft.shape.needs_tools = needs.0;
         case.draft.shape.needs_vision = needs.1;
         case.draft.shape.needs_json = needs.2;
-        case.hits.limits = TierLimits { tier_min: rule_limits.0.map(Tier), tier_max: rule_limits.1.map(Tier) };
+        let by = |tier| LimitBy { tier: Tier(tier), rule: Arc::from("limit") };
+        let limits = RuleLimits { tier_min: rule_limits.0.map(by), tier_max: rule_limits.1.map(by) };
+        if yields { case.hits.yielding = limits } else { case.hits.firm = limits }
         case.hits.deciding = fixed.map(|tier| DecidingHit {
             rule: Arc::from("r"),
             fixes: crate::config::Fixes { tier: Some(Tier(tier)), target: None, intent: None },
@@ -262,8 +299,8 @@ proptest! {
     #[test]
     fn limits_hold_and_failure_means_that_nothing_is_allowed(case in any_case()) {
         let prompt = admit(case.draft.clone(), &case.config).unwrap();
-        let low = prompt.preferences.tier_min.max(case.hits.limits.tier_min).unwrap_or(Tier(0));
-        let high = [prompt.preferences.tier_max, case.hits.limits.tier_max].into_iter().flatten().min().unwrap_or(Tier(3));
+        let low = prompt.preferences.tier_min.max(case.hits.firm.tier_min.as_ref().map(|limit| limit.tier)).unwrap_or(Tier(0));
+        let high = [prompt.preferences.tier_max, case.hits.firm.tier_max.as_ref().map(|limit| limit.tier)].into_iter().flatten().min().unwrap_or(Tier(3));
         match case.decide() {
             Ok(choice) => {
                 prop_assert!(choice.tier >= low && choice.tier <= high, "{choice:?}");

@@ -8,7 +8,7 @@ use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 use super::patterns::PatternSet;
 use crate::{
     config::{Conditions, Config, Fixes, RuleConfig, TextSource, TierLimits},
-    prompt::{Prompt, RuleEffect, RuleMatch},
+    prompt::{Prompt, RuleEffect, RuleMatch, Tier},
 };
 
 /// Characters that language detection reads.
@@ -42,19 +42,50 @@ struct Rule {
     conditions: Conditions,
     fixes: Option<Fixes>,
     limits: TierLimits,
+    /// Whether the limits give way to the request's own.
+    yields: bool,
 }
 
 /// What the rules say of one prompt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hits {
     pub deciding: Option<DecidingHit>,
-    /// Of every rule that matched, together.
-    pub limits: TierLimits,
-    /// Ids of the rules behind `limits`.
-    pub tier_min_by: Option<Arc<str>>,
-    pub tier_max_by: Option<Arc<str>>,
+    /// Limits that hold whatever the request says.
+    pub firm: RuleLimits,
+    /// Limits that give way to the request's own.
+    pub yielding: RuleLimits,
     /// Every rule that matched, in order.
     pub matches: Vec<RuleMatch>,
+}
+
+/// Limits of several rules together: the highest minimum and the lowest maximum.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleLimits {
+    pub tier_min: Option<LimitBy>,
+    pub tier_max: Option<LimitBy>,
+}
+
+/// A limit and the rule that set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitBy {
+    pub tier: Tier,
+    pub rule: Arc<str>,
+}
+
+impl RuleLimits {
+    fn add(&mut self, limits: TierLimits, rule: &Arc<str>) {
+        let by = |tier| LimitBy { tier, rule: Arc::clone(rule) };
+        if let Some(min) = limits.tier_min
+            && self.tier_min.as_ref().is_none_or(|old| min > old.tier)
+        {
+            self.tier_min = Some(by(min));
+        }
+        if let Some(max) = limits.tier_max
+            && self.tier_max.as_ref().is_none_or(|old| max < old.tier)
+        {
+            self.tier_max = Some(by(max));
+        }
+    }
 }
 
 /// The rule that decided, and what it fixed.
@@ -81,9 +112,10 @@ impl RuleSet {
     /// Returns what the rules say of this prompt; `prompt_tokens` as known or estimated.
     pub fn hits(&self, prompt: &Prompt, prompt_tokens: u32) -> Hits {
         let texts = Texts::new(self, prompt);
+        let turns = prompt.turns();
         let mut hits = Hits::default();
         for rule in &self.rules {
-            if !(metadata_holds(&rule.conditions, prompt, prompt_tokens)
+            if !(metadata_holds(&rule.conditions, prompt, prompt_tokens, turns)
                 && texts.match_rule(rule)
                 && texts.language_is_one_of(&rule.conditions.language))
             {
@@ -97,25 +129,11 @@ impl RuleSet {
                 Some(_) => RuleEffect::Late,
                 None => RuleEffect::Limits,
             };
-            add_limits(&mut hits, rule);
+            let limits = if rule.yields { &mut hits.yielding } else { &mut hits.firm };
+            limits.add(rule.limits, &rule.id);
             hits.matches.push(RuleMatch { rule: Arc::clone(&rule.id), effect });
         }
         hits
-    }
-}
-
-fn add_limits(hits: &mut Hits, rule: &Rule) {
-    if rule.limits.tier_min > hits.limits.tier_min {
-        hits.limits.tier_min = rule.limits.tier_min;
-        hits.tier_min_by = Some(Arc::clone(&rule.id));
-    }
-    let lower = match (rule.limits.tier_max, hits.limits.tier_max) {
-        (Some(new), Some(old)) => new < old,
-        (new, _) => new.is_some() && hits.limits.tier_max.is_none(),
-    };
-    if lower {
-        hits.limits.tier_max = rule.limits.tier_max;
-        hits.tier_max_by = Some(Arc::clone(&rule.id));
     }
 }
 
@@ -142,6 +160,7 @@ fn place(rule: &RuleConfig, patterns: &mut [Vec<String>; 3]) -> Rule {
         conditions: rule.conditions.clone(),
         fixes: rule.fixes.clone(),
         limits: rule.limits,
+        yields: rule.yields,
     }
 }
 
@@ -227,7 +246,7 @@ fn detect_language(text: &str) -> Option<&'static str> {
     isolang::Language::from_639_3(info.lang().code())?.to_639_1()
 }
 
-fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32) -> bool {
+fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, turns: usize) -> bool {
     let one_of = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
     let flag = |asked: Option<bool>, given: bool| asked.is_none_or(|asked| asked == given);
     let context = &prompt.context;
@@ -240,8 +259,8 @@ fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32) -> bo
         && flag(asked.needs_json, needs.json)
         && asked.prompt_tokens_min.is_none_or(|least| prompt_tokens >= least)
         && asked.prompt_tokens_max.is_none_or(|most| prompt_tokens <= most)
-        && asked.turns_min.is_none_or(|least| prompt.turns() >= least)
-        && asked.turns_max.is_none_or(|most| prompt.turns() <= most)
+        && asked.turns_min.is_none_or(|least| turns >= least)
+        && asked.turns_max.is_none_or(|most| turns <= most)
         && asked
             .latency_ms_max
             .is_none_or(|most| prompt.preferences.latency_ms_max.is_some_and(|asked| asked <= most))
@@ -253,13 +272,13 @@ mod tests {
     use crate::{config::read_text, prompt::Draft, routing::admit::admit};
 
     /// Returns the deciding rule's id and all matching ids for `draft` under `rules`.
-    fn check(rules: &str, draft: Draft) -> (Option<String>, Vec<String>, TierLimits) {
+    fn check(rules: &str, draft: Draft) -> (Option<String>, Vec<String>, RuleLimits) {
         let config = read_text(rules).unwrap();
         let set = RuleSet::compile(&config).unwrap();
         let prompt = admit(draft, &config).unwrap();
         let hits = set.hits(&prompt, 10);
         let ids = hits.matches.iter().map(|hit| hit.rule.to_string()).collect();
-        (hits.deciding.map(|hit| hit.rule.to_string()), ids, hits.limits)
+        (hits.deciding.map(|hit| hit.rule.to_string()), ids, hits.firm)
     }
 
     #[test]
@@ -282,7 +301,7 @@ mod tests {
         let (deciding, ids, limits) = check(rules, Draft::from_text("my cat"));
         assert_eq!(deciding.as_deref(), Some("first"));
         assert_eq!(ids, ["at-most", "first", "second"]);
-        assert_eq!((limits.tier_min.unwrap().0, limits.tier_max.unwrap().0), (1, 2));
+        assert_eq!((limits.tier_min.unwrap().tier.0, limits.tier_max.unwrap().tier.0), (1, 2));
     }
 
     #[test]
@@ -310,6 +329,49 @@ mod tests {
             ("a c", "other", false),
         ] {
             assert_eq!(check(rules, draft(text, tenant)).0.is_some(), expected, "{text} {tenant}");
+        }
+    }
+
+    #[test]
+    fn every_metadata_condition_is_asked() {
+        let message = |role: &str, content: &str| crate::prompt::DraftMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        };
+        let mut draft = Draft {
+            messages: vec![message("assistant", "hello"), message("user", "ok"), message("user", "go")],
+            ..Draft::default()
+        };
+        draft.context.task_type = "triage".to_owned();
+        draft.context.tags = vec!["blue".to_owned(), "beta".to_owned()];
+        draft.shape.needs_tools = true;
+        draft.shape.needs_json = true;
+        draft.preferences.latency_ms_max = Some(800);
+        for (condition, expected) in [
+            ("task_type = [\"other\", \"triage\"]", true),
+            ("task_type = [\"other\"]", false),
+            ("tags = [\"beta\"]", true),
+            ("tags = [\"red\"]", false),
+            // The prompt has 10 tokens here.
+            ("prompt_tokens_min = 10", true),
+            ("prompt_tokens_min = 11", false),
+            ("prompt_tokens_max = 10", true),
+            ("prompt_tokens_max = 9", false),
+            // Two user turns, and the assistant opened.
+            ("turns_min = 3", true),
+            ("turns_min = 4", false),
+            ("turns_max = 3", true),
+            ("turns_max = 2", false),
+            ("needs_tools = true", true),
+            ("needs_tools = false", false),
+            ("needs_vision = false", true),
+            ("needs_vision = true", false),
+            ("needs_json = true", true),
+            ("latency_ms_max = 800", true),
+            ("latency_ms_max = 799", false),
+        ] {
+            let rules = format!("[[rules]]\nid = \"r\"\ntier = \"simple\"\n{condition}");
+            assert_eq!(check(&rules, draft.clone()).0.is_some(), expected, "{condition}");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::proto;
 use crate::prompt::{
-    Context, Decision, Draft, DraftMessage, DraftPreferences, DraftShape, Source, TargetRef, TokenCountSource,
+    Context, Decision, Draft, DraftMessage, DraftPreferences, DraftShape, RuleEffect, Source, TargetRef,
+    TokenCountSource,
 };
 
 impl From<proto::RouteRequest> for Draft {
@@ -88,7 +89,7 @@ impl From<Decision> for proto::Decision {
                 .into_iter()
                 .map(|hit| proto::RuleMatch {
                     rule: hit.rule.to_string(),
-                    effect: hit.effect.as_str().to_owned(),
+                    effect: rule_effect(hit.effect) as i32,
                 })
                 .collect(),
         }
@@ -113,6 +114,14 @@ fn source(source: Source) -> proto::Source {
         Source::Session => proto::Source::Session,
         Source::Default => proto::Source::Default,
         Source::Override => proto::Source::Override,
+    }
+}
+
+fn rule_effect(effect: RuleEffect) -> proto::RuleEffect {
+    match effect {
+        RuleEffect::Decides => proto::RuleEffect::Decides,
+        RuleEffect::Limits => proto::RuleEffect::Limits,
+        RuleEffect::Late => proto::RuleEffect::Late,
     }
 }
 

@@ -66,7 +66,7 @@ impl proto::router_service_server::RouterService for RouterGrpc {
         }
         let results = stream::iter(requests.into_iter().enumerate())
             .map(|(at, request)| route_item(&router, at, request, deadline))
-            .buffered(BATCH_IN_FLIGHT)
+            .buffered(BATCH_IN_FLIGHT.min(router.config().classifier.queue_max))
             .collect()
             .await;
         Ok(Response::new(proto::RouteBatchResponse { results }))
@@ -80,6 +80,8 @@ async fn route_item(
     deadline: Option<Instant>,
 ) -> proto::RouteResult {
     use proto::route_result::Outcome;
+    // Rules and cache never wait: without this a large batch would hold the reactor's thread.
+    tokio::task::yield_now().await;
     let outcome = match admit(Draft::from(request), router.config()) {
         Err(error) => {
             telemetry::refused("bad_request");

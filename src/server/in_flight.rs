@@ -1,6 +1,7 @@
 //! How many calls are running, so that a drain waits for calls and not for idle connections.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,9 +10,11 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
 use tower::{Layer, Service};
 
-/// A shared count of running calls; as a layer it counts every call of the service below.
+/// A shared count of running calls; as a layer it counts every call of the service below, from the
+/// request's head to the answer's last byte.
 #[derive(Debug, Clone, Default)]
 pub struct InFlight(Arc<AtomicUsize>);
 
@@ -51,14 +54,14 @@ pub struct Counted<S> {
     in_flight: InFlight,
 }
 
-impl<S, Request> Service<Request> for Counted<S>
+impl<S, Request, B> Service<Request> for Counted<S>
 where
-    S: Service<Request>,
+    S: Service<Request, Response = http::Response<B>>,
     S::Future: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = http::Response<CountedBody<B>>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
@@ -67,10 +70,32 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let guard = self.in_flight.enter();
         let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            drop(guard);
-            answer
-        })
+        Box::pin(async move { Ok(answer.await?.map(|body| CountedBody { body, _guard: guard })) })
+    }
+}
+
+/// An answer's body; its call runs until it is dropped.
+pub struct CountedBody<B> {
+    body: B,
+    _guard: Guard,
+}
+
+impl<B: Body + Unpin> Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

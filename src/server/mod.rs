@@ -22,6 +22,7 @@ use crate::{
         grpc::{RouterGrpc, proto::router_service_server::RouterServiceServer},
         in_flight::InFlight,
     },
+    telemetry,
 };
 
 /// The generated protobuf and gRPC types; domain code never names them.
@@ -130,12 +131,14 @@ pub async fn run(
         });
     }
     let follow = tokio::spawn(follow_readiness(health.clone(), live.readiness()));
+    let upkeep = tokio::spawn(keep_metrics_small());
 
     let outcome = tokio::select! {
         Some(ended) = tasks.join_next() => flatten(ended),
         () = shutdown => Ok(()),
     };
     follow.abort();
+    upkeep.abort();
     set_health(&health, false).await;
     tracing::info!(grace_ms = config.drain.as_millis() as u64, "draining");
     // Ends open health watches, which would hold up the drain otherwise.
@@ -189,6 +192,16 @@ async fn follow_readiness(health: HealthReporter, mut ready: watch::Receiver<boo
         if ready.changed().await.is_err() {
             break;
         }
+    }
+}
+
+/// Histograms keep every sample until somebody reads them or this runs.
+async fn keep_metrics_small() {
+    const EVERY: Duration = Duration::from_secs(5);
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        telemetry::init_metrics().run_upkeep();
     }
 }
 

@@ -12,6 +12,9 @@ use crate::routing::{RouteError, admit::BadRequest};
 /// off in about that time.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// Targets that an error names: clients refuse trailers of more than some kilobytes.
+const DROPPED_MAX: usize = 24;
+
 /// Returns INVALID_ARGUMENT with one violation per bad field.
 pub fn bad_request(error: &BadRequest) -> Status {
     let violations: Vec<FieldViolation> = error
@@ -39,6 +42,7 @@ pub fn no_decision(error: &RouteError) -> Status {
             let violations: Vec<PreconditionViolation> = no_target
                 .dropped
                 .iter()
+                .take(DROPPED_MAX)
                 .map(|dropped| {
                     let subject = format!("{}/{}", dropped.tier, dropped.target);
                     PreconditionViolation::new("TARGET", subject, dropped.why.as_str())

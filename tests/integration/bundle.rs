@@ -76,7 +76,7 @@ fn a_half_copied_file_is_named_with_its_length() {
     let copy = Copy::new();
     let model = fs::read(copy.path("model.onnx")).unwrap();
     fs::write(copy.path("model.onnx"), &model[..model.len() / 2]).unwrap();
-    copy.refused("bundle model.onnx: 1");
+    copy.refused(&format!("bundle model.onnx: {}", model.len() / 2));
     copy.refused("the manifest says");
 }
 
@@ -103,6 +103,25 @@ fn outputs_of_another_width_are_refused() {
     copy.edit(|manifest| manifest["labels"]["intents"].as_array_mut().unwrap().push(json!("gossip")));
     copy.refused("output intent_logits is");
     copy.refused("[batch, 16] expected by the manifest's labels");
+}
+
+/// The graphs under `tests/fixtures` hold constants and differ from a good one in what their name says.
+#[test]
+fn graphs_with_other_inputs_and_outputs_are_refused() {
+    for (name, because) in [
+        ("renamed_output", "has no output intent_logits"),
+        ("double_output", "output intent_logits is"),
+        ("extra_input", "has an input token_type_ids that nothing feeds"),
+        ("missing_input", "has no input attention_mask"),
+        ("float_input", "input input_ids is"),
+        ("nan_output", "output intent_logits holds NaN"),
+    ] {
+        let copy = Copy::new();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        copy.replace("model.onnx", &fs::read(fixtures.join(format!("{name}.onnx"))).unwrap());
+        copy.refused("bundle model.onnx: ");
+        copy.refused(because);
+    }
 }
 
 #[test]

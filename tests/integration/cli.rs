@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::support::PATIENCE;
+
 fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .args(arguments)
@@ -174,9 +176,13 @@ struct Served {
 }
 
 impl Served {
-    fn start() -> Self {
+    fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(arguments)
+            .current_dir(std::env::temp_dir())
+            .env_remove("POINTSMAN_CONFIG")
+            .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -189,8 +195,9 @@ impl Served {
     }
 
     fn terminate(&self) {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(killed.success());
+        // The shell's own: a small system has no kill program.
+        let kill = format!("kill {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Reads the log up to a line that holds `text`.
@@ -224,7 +231,7 @@ impl Drop for Served {
 #[cfg(unix)]
 #[test]
 fn serve_prints_its_addresses_and_ends_well_on_sigterm() {
-    let served = Served::start();
+    let served = Served::start(&[]);
     assert_ne!(served.grpc.port(), 0);
     assert!(served.http.starts_with("HTTP  127.0.0.1:"), "{}", served.http);
     // An idle connection must not hold up the drain.
@@ -237,7 +244,7 @@ fn serve_prints_its_addresses_and_ends_well_on_sigterm() {
 #[cfg(unix)]
 #[test]
 fn a_second_signal_cuts_the_drain_short() {
-    let mut served = Served::start();
+    let mut served = Served::start(&[]);
     // A call whose request never ends keeps the server draining.
     let mut call = TcpStream::connect(served.grpc).unwrap();
     call.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -254,13 +261,50 @@ fn a_second_signal_cuts_the_drain_short() {
     .flat_map(|(name, value)| literal_header(name, value))
     .collect();
     call.write_all(&frame(1, 0x4, 1, &headers)).unwrap();
-    // The server's settings come back once it has read ours.
-    call.read_exact(&mut [0; 9]).unwrap();
+    // The answer to a ping shows that everything before it was read.
+    call.write_all(&frame(6, 0, 0, &[7; 8])).unwrap();
+    call.set_read_timeout(Some(PATIENCE)).unwrap();
+    loop {
+        let mut head = [0; 9];
+        call.read_exact(&mut head).unwrap();
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        call.read_exact(&mut vec![0; length]).unwrap();
+        if head[3] == 6 && head[4] == 1 {
+            break;
+        }
+    }
     served.terminate();
     served.log_until("draining");
     served.terminate();
     // The drain itself may take ten seconds.
     assert_eq!(served.exit_code(Duration::from_secs(5)), Some(1));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_with_a_broken_bundle_goes_on_with_rules_and_default_tier() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pointsman.toml");
+    std::fs::write(&file, "[classifier]\nbundle = \"nowhere\"\n").unwrap();
+    let mut served = Served::start(&["--config", file.to_str().unwrap()]);
+    served.log_until("no classifier: rules and the default tier answer");
+    let mut probe = TcpStream::connect(served.http.strip_prefix("HTTP  ").unwrap()).unwrap();
+    probe.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    served.terminate();
+    assert_eq!(served.exit_code(PATIENCE), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = pointsman(&["serve", "--grpc-listen", &address, "--http-listen", "off"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("server.grpc_listen") && error.contains(&address), "{error}");
 }
 
 /// An HTTP/2 frame (RFC 9113, section 4.1).

@@ -20,11 +20,9 @@ fn modules_name_only_those_before_them() {
             (None, other) => panic!("src/{other} has no place in the order of modules"),
         };
         for (file, text) in sources(&path) {
-            for (number, line) in text.lines().enumerate() {
-                for named in names_in(line) {
-                    if named != "telemetry" && !allowed.contains(&named) {
-                        offences.push(format!("{file}:{}: names crate::{named}", number + 1));
-                    }
+            for named in names_in(&text) {
+                if named != "telemetry" && !allowed.contains(&named.as_str()) {
+                    offences.push(format!("{file}: names crate::{named}"));
                 }
             }
         }
@@ -32,19 +30,34 @@ fn modules_name_only_those_before_them() {
     assert!(offences.is_empty(), "{offences:#?}");
 }
 
-/// Returns the modules that a line names as `crate::name` or inside `use crate::{...}` lists.
-fn names_in(line: &str) -> Vec<&str> {
-    let direct = line.match_indices("crate::").map(|(at, found)| &line[at + found.len()..]);
-    // rustfmt puts each module of a `use crate::{` list on a line of its own: "    config::{...},".
-    let listed = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '/'])).into_iter();
-    direct
-        .chain(listed.filter(|rest| ORDER.iter().any(|name| rest.starts_with(&format!("{name}::")))))
-        .map(|rest| {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            &rest[..end]
-        })
-        .filter(|name| ORDER.contains(name) || *name == "telemetry")
-        .collect()
+/// Returns the modules that a source names as `crate::name` or in a list `crate::{...}`.
+fn names_in(text: &str) -> Vec<String> {
+    let identifier = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    let mut names = Vec::new();
+    for (at, found) in text.match_indices("crate::") {
+        let rest = &text[at + found.len()..];
+        match rest.strip_prefix('{') {
+            None => names.push(identifier(rest)),
+            Some(list) => {
+                // The first word of each item of the outermost list.
+                names.push(identifier(list));
+                let mut depth = 0_usize;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => names.push(identifier(&list[at + 1..])),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names.retain(|name| ORDER.contains(&name.as_str()) || name == "telemetry");
+    names
 }
 
 fn sources(path: &Path) -> Vec<(String, String)> {
@@ -59,8 +72,13 @@ fn sources(path: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn names_are_found() {
-    assert_eq!(names_in("use crate::config::Config;"), ["config"]);
-    assert_eq!(names_in("    routing::{Router, admit},"), ["routing"]);
-    assert_eq!(names_in("    x = crate::prompt::Tier(crate::server::run());"), ["prompt", "server"]);
-    assert!(names_in("        config::thing()").is_empty());
+    for (text, expected) in [
+        ("use crate::config::Config;", vec!["config"]),
+        ("use crate::{live::Live, server};", vec!["live", "server"]),
+        ("use crate::{\n    routing::{Router, admit},\n    cli,\n};", vec!["routing", "cli"]),
+        ("x = crate::prompt::Tier(crate::server::run());", vec!["prompt", "server"]),
+        ("config::thing()", vec![]),
+    ] {
+        assert_eq!(names_in(text), expected, "{text}");
+    }
 }

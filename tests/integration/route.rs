@@ -1,7 +1,7 @@
 //! Route and RouteBatch against the real classifier: decisions, limits, and every kind of bad input.
 
 use pointsman::server::proto::{
-    Context, Decision, Message, Preferences, RouteBatchRequest, RouteRequest, Shape, Source,
+    Context, Decision, Message, Preferences, RouteBatchRequest, RouteRequest, RuleEffect, Shape, Source,
     TokenCountSource, route_result::Outcome,
 };
 use tonic::{Code, Status};
@@ -18,7 +18,8 @@ fn message(role: &str, content: &str) -> Message {
 }
 
 async fn server() -> TestServer {
-    TestServer::start(config(""), Some(real_classifier())).await
+    // However slow the machine: these tests are about scores.
+    TestServer::start(config("[classifier]\nwait_ms_max = 60000"), Some(real_classifier())).await
 }
 
 async fn decide(server: &TestServer, request: RouteRequest) -> Result<Decision, Status> {
@@ -67,7 +68,7 @@ async fn rules_decide_without_the_classifier() {
     let decision = decide(&server, RouteRequest { explain: true, ..ask("thanks!") }).await.unwrap();
     assert_eq!((decision.source(), decision.tier.as_str()), (Source::Rule, "simple"));
     assert_eq!(decision.rule, "thanks");
-    assert_eq!(decision.rule_matches[0].effect, "decides");
+    assert_eq!(decision.rule_matches[0].effect(), RuleEffect::Decides);
     assert_eq!(decision.timings.unwrap().inference_us, 0);
     assert!(decision.cost_usd_estimate < decision.baseline_cost_usd);
 }

@@ -18,7 +18,10 @@ use pointsman::{
     },
     server::{Listeners, ServerError, proto::router_service_client::RouterServiceClient, run},
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
 use tonic::transport::Channel;
 
 /// Longest wait for anything in a test.
@@ -101,6 +104,8 @@ pub enum Behaviour {
     Overloaded,
     Never,
     Fail,
+    /// Answers when told to.
+    OnSignal(Arc<Notify>),
 }
 
 impl Scripted {
@@ -134,6 +139,14 @@ impl Classifier for Scripted {
             Behaviour::Never => {
                 // The sender must outlive the call, or the caller would notice at once.
                 std::mem::forget(sender);
+                return Ok(receiver);
+            }
+            Behaviour::OnSignal(signal) => {
+                let signal = Arc::clone(signal);
+                tokio::spawn(async move {
+                    signal.notified().await;
+                    let _ = sender.send(Err(ClassifyError::Failed("scripted".to_owned())));
+                });
                 return Ok(receiver);
             }
             Behaviour::Fail => Err(ClassifyError::Failed("scripted".to_owned())),

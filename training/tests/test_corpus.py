@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import corpus
+import data
 
 GOOD = {
     "id": "a-01-001",
@@ -80,3 +82,13 @@ def test_kappa_is_one_for_equal_and_zero_for_independent_readings():
 
     assert corpus.kappa([(0, 0), (1, 1)], differ) == 1.0
     assert abs(corpus.kappa([(0, 0), (0, 1), (1, 0), (1, 1)], differ)) < 1e-12
+
+
+def test_default_bundle_was_trained_on_the_committed_corpus():
+    onnx = Path(corpus.__file__).parents[1] / "onnx"
+    version = (onnx / "default").read_text().strip()
+    manifest = json.loads((onnx / version / "manifest.json").read_text())
+    now = data.corpus_provenance()
+    assert {key: manifest["data"][0][key] for key in ("sha256", "splits_sha256")} == {
+        key: now[key] for key in ("sha256", "splits_sha256")
+    }

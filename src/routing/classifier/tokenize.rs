@@ -41,10 +41,12 @@ impl InputLimits {
 
     /// Returns what is wrong with these numbers, if anything.
     pub fn problem(&self) -> Option<String> {
-        if self.tokens_max > 8192 || self.window_chars > 1 << 20 || self.turns_max > 64 {
+        const CHARS_MAX: usize = 1 << 20;
+        let chars = [self.window_chars, self.system_chars_max, self.turn_head_chars, self.turn_tail_chars];
+        if self.tokens_max > 8192 || self.turns_max > 64 || chars.iter().any(|&chars| chars > CHARS_MAX) {
             return Some("input: larger than any encoder reads".to_owned());
         }
-        if self.context_tokens_max + 3 + Self::TURN_TOKENS_MIN > self.tokens_max {
+        if self.context_tokens_max > self.tokens_max.saturating_sub(3 + Self::TURN_TOKENS_MIN) {
             return Some("input.context_tokens_max: leaves no room for the last turn".to_owned());
         }
         if self.system_tokens_max > self.context_tokens_max || self.head_share_percent > 100 {
@@ -175,17 +177,14 @@ impl Encoder {
     pub fn new(json: &[u8], limits: InputLimits) -> Result<Self, BundleError> {
         let broken = |why: String| BundleError::Broken { file: "tokenizer.json".to_owned(), why };
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| broken(error.to_string()))?;
+        // "[SEP]" in a prompt is text; it must not end what the caller says.
+        tokenizer.set_encode_special_tokens(true);
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| broken(error.to_string()))?;
         let special =
             |token: &str| tokenizer.token_to_id(token).ok_or_else(|| broken(format!("has no token {token}")));
         let (start_id, separator_id) = (special("[CLS]")?, special("[SEP]")?);
         Ok(Self { tokenizer, limits, start_id, separator_id })
-    }
-
-    /// Returns one more than the largest token id.
-    pub fn vocabulary_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
     }
 
     /// Returns the ids of what fits; fails only on text that the tokenizer itself refuses.

@@ -5,6 +5,7 @@
 //! else is in flight.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Instant,
@@ -92,11 +93,14 @@ impl Drop for Workers {
 
 fn work(shared: &Shared, mut session: ModelSession, queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
+        telemetry::classifier_waiting(queue.len());
         if job.reply.is_closed() || job.deadline <= Instant::now() {
             telemetry::classifier_skipped();
             continue;
         }
-        let outcome = score(shared, &mut session, &job);
+        // A panic in a library costs one prompt, not the thread.
+        let outcome = catch_unwind(AssertUnwindSafe(|| score(shared, &mut session, &job)))
+            .unwrap_or_else(|_| Err(ClassifyError::Failed("panicked".to_owned())));
         // A caller who hung up meanwhile does not need it.
         let _ = job.reply.send(outcome);
     }
