@@ -180,7 +180,8 @@ def test_long_prompt_is_truncated(router):
 
 def test_explain_lists_the_rules_that_matched(router):
     explained = route(router, prompt="thanks!", explain=True)
-    assert [(match.rule, match.effect) for match in explained.rule_matches] == [("thanks", decision_pb2.RULE_EFFECT_DECIDES)]
+    matches = [(match.rule, match.effect) for match in explained.rule_matches]
+    assert matches == [("thanks", decision_pb2.RULE_EFFECT_DECIDES)]
     assert not route(router, prompt="thanks!").rule_matches
 
 
