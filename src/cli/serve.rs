@@ -72,7 +72,15 @@ async fn serve(live: Arc<Live>) -> Result<(), CliError> {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = loading.load_classifier() {
                 telemetry::classifier_ready(false);
-                tracing::error!(%error, "no classifier: rules and the default tier answer, health says not serving");
+                let bundle = match &config.classifier.bundle {
+                    Some(folder) => folder.display().to_string(),
+                    None => "the built-in one".to_owned(),
+                };
+                tracing::error!(
+                    bundle,
+                    %error,
+                    "no classifier: rules and the default tier answer, health says not serving"
+                );
             }
         });
     }

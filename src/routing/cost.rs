@@ -26,16 +26,16 @@ pub fn count_by_length(prompt: &Prompt) -> TokenCount {
     count(estimate + frames(prompt), TokenCountSource::Length)
 }
 
-/// Returns the caller's count, else the classifier's token density extrapolated to the whole text.
-pub fn count_by_density(prompt: &Prompt, density: TokenDensity) -> TokenCount {
-    if prompt.shape.prompt_tokens.is_some() || density.bytes == 0 {
-        return count_by_length(prompt);
+/// Returns the caller's count, else the classifier's token density extrapolated to the whole text;
+/// `by_length` is what [`count_by_length`] said of the same prompt.
+pub fn count_by_density(prompt: &Prompt, density: TokenDensity, by_length: TokenCount) -> TokenCount {
+    if by_length.source == TokenCountSource::Caller || density.bytes == 0 {
+        return by_length;
     }
     let bytes: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
     let estimate = (bytes as f64 * density.tokens as f64 / density.bytes as f64).ceil() as usize;
     let counted = count(estimate + frames(prompt), TokenCountSource::Tokenizer);
     // A WordPiece vocabulary reads a script it does not know, or a very long word, as one token.
-    let by_length = count_by_length(prompt);
     if counted.tokens < by_length.tokens / 2 { by_length } else { counted }
 }
 
@@ -99,14 +99,16 @@ mod tests {
     fn density_is_extrapolated_to_the_whole_text() {
         let config = default_config();
         let prompt = admit(Draft::from_text("a".repeat(1000)), &config).unwrap();
-        let count = count_by_density(&prompt, TokenDensity { tokens: 25, bytes: 100 });
+        let count =
+            count_by_density(&prompt, TokenDensity { tokens: 25, bytes: 100 }, count_by_length(&prompt));
         assert_eq!(count, TokenCount { tokens: 254, source: TokenCountSource::Tokenizer });
     }
 
     #[test]
     fn a_script_outside_the_vocabulary_is_counted_by_its_length() {
         let prompt = admit(Draft::from_text("ภาษาไทย".repeat(100)), &default_config()).unwrap();
-        let count = count_by_density(&prompt, TokenDensity { tokens: 2, bytes: 2100 });
+        let count =
+            count_by_density(&prompt, TokenDensity { tokens: 2, bytes: 2100 }, count_by_length(&prompt));
         assert_eq!((count.tokens, count.source), (704, TokenCountSource::Length));
     }
 

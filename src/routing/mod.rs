@@ -112,7 +112,7 @@ impl Router {
             Some(reader) => self.read(reader, prompt, deadline).await?,
         };
         if let Reading::Scores { scores, .. } = &reading {
-            tokens = count_by_density(prompt, scores.density);
+            tokens = count_by_density(prompt, scores.density, tokens);
         }
 
         let read = Instant::now();
@@ -124,7 +124,7 @@ impl Router {
             hits: &hits,
             evidence: self.evidence(&reading),
             session_floor: self.sessions.floor(&prompt.context),
-            seed: self.seed(prompt, &id),
+            seed: order_seed(prompt, &id),
         };
         let choice = decide(&question).map_err(|no_target| {
             telemetry::refused("no_target");
@@ -189,19 +189,6 @@ impl Router {
             }
             (Reading::None(why), _) => Evidence::None { why },
             (Reading::NotAsked | Reading::Scores { .. }, _) => Evidence::NotAsked,
-        }
-    }
-
-    /// A session keeps its order of targets; other requests are each on their own.
-    fn seed(&self, prompt: &Prompt, id: &uuid::Uuid) -> u64 {
-        let context = &prompt.context;
-        if context.session_id.is_empty() {
-            id.as_u64_pair().1
-        } else {
-            // Keys that never change: replicas and later configurations order alike.
-            let mut hasher = DefaultHasher::new();
-            (&context.tenant, &context.session_id).hash(&mut hasher);
-            hasher.finish()
         }
     }
 
@@ -367,6 +354,18 @@ fn wait_until(wait_max: Duration, deadline: Option<Instant>) -> Instant {
         }
         None => now + wait_max,
     }
+}
+
+/// A session keeps its order of targets; other requests are each on their own.
+fn order_seed(prompt: &Prompt, id: &uuid::Uuid) -> u64 {
+    let context = &prompt.context;
+    if context.session_id.is_empty() {
+        return id.as_u64_pair().1;
+    }
+    // Keys that never change: replicas and later configurations order alike.
+    let mut hasher = DefaultHasher::new();
+    (&context.tenant, &context.session_id).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn reason_label(error: &ClassifyError) -> &'static str {

@@ -102,9 +102,9 @@ impl RuleSet {
         let rules = config.rules.iter().map(|rule| place(rule, &mut patterns)).collect();
         let [last_user, conversation, system] = patterns;
         Ok(Self {
-            last_user: regex_set("the last user message", &last_user)?,
-            conversation: regex_set("the conversation", &conversation)?,
-            system: regex_set("the system prompt", &system)?,
+            last_user: pattern_set("the last user message", &last_user)?,
+            conversation: pattern_set("the conversation", &conversation)?,
+            system: pattern_set("the system prompt", &system)?,
             rules,
         })
     }
@@ -164,7 +164,7 @@ fn place(rule: &RuleConfig, patterns: &mut [Vec<String>; 3]) -> Rule {
     }
 }
 
-fn regex_set(text: &'static str, patterns: &[String]) -> Result<PatternSet, RulesError> {
+fn pattern_set(text: &'static str, patterns: &[String]) -> Result<PatternSet, RulesError> {
     PatternSet::compile(patterns).map_err(|error| RulesError { text, why: error.to_string() })
 }
 

@@ -116,6 +116,9 @@ pub struct FileEntry {
 /// One prompt and the scores it must get before the bundle may serve.
 #[derive(Debug, Clone, Deserialize)]
 pub struct GoldenSample {
+    /// Line in the file, from 1.
+    #[serde(skip)]
+    pub line: usize,
     pub id: String,
     pub messages: Vec<GoldenMessage>,
     pub tokens: usize,
@@ -272,14 +275,16 @@ fn parse_golden(jsonl: &[u8]) -> Result<Vec<GoldenSample>, BundleError> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(at, line)| {
-            serde_json::from_str(line).map_err(|error| broken(format!("line {}: {error}", at + 1)))
+            let sample: GoldenSample =
+                serde_json::from_str(line).map_err(|error| broken(format!("line {}: {error}", at + 1)))?;
+            Ok(GoldenSample { line: at + 1, ..sample })
         })
         .collect::<Result<Vec<GoldenSample>, _>>()?;
     if samples.is_empty() {
         return Err(broken("holds no sample: the scores cannot be checked".to_owned()));
     }
-    match samples.iter().position(|sample| sample.messages.is_empty()) {
-        Some(at) => Err(broken(format!("sample {}: has no messages", at + 1))),
+    match samples.iter().find(|sample| sample.messages.is_empty()) {
+        Some(sample) => Err(broken(format!("line {}: has no messages", sample.line))),
         None => Ok(samples),
     }
 }

@@ -191,8 +191,8 @@ fn check_golden(
     session: &mut ModelSession,
 ) -> Result<(), BundleError> {
     let tolerance = manifest.golden.tolerance;
-    for (at, sample) in samples.iter().enumerate() {
-        let line = at + 1;
+    for sample in samples {
+        let line = sample.line;
         let differs = |what: String, got: f64, expected: f64| BundleError::Golden {
             line,
             id: sample.id.clone(),

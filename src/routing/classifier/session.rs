@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 
+use ndarray::{ArrayView1, Axis};
 use ort::{
     environment::Environment,
     ep::CUDA,
@@ -137,20 +138,20 @@ impl ModelSession {
     /// Runs one unpadded sequence; `ids` has shape `[tokens]`.
     pub fn run(&mut self, ids: &[i64]) -> Result<Logits, String> {
         self.attention_mask.resize(ids.len(), 1);
-        let shape = [1, ids.len()];
         let text = |error: ort::Error| error.to_string();
-        let input_ids = TensorRef::from_array_view((shape, ids)).map_err(text)?;
-        let mask = TensorRef::from_array_view((shape, self.attention_mask.as_slice())).map_err(text)?;
+        let one_row = |values| ArrayView1::from(values).insert_axis(Axis(0));
+        let input_ids = TensorRef::from_array_view(one_row(ids)).map_err(text)?;
+        let mask = TensorRef::from_array_view(one_row(self.attention_mask.as_slice())).map_err(text)?;
         let outputs =
             self.session.run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask]).map_err(text)?;
         let row = |name: &str, width: usize| -> Result<Vec<f32>, String> {
-            let (_, values) = outputs[name].try_extract_tensor::<f32>().map_err(text)?;
-            if values.len() != width {
-                return Err(format!("output {name} has {} numbers, {width} expected", values.len()));
+            let values = outputs[name].try_extract_array::<f32>().map_err(text)?;
+            if values.shape() != [1, width] {
+                return Err(format!("output {name} has shape {:?}, [1, {width}] expected", values.shape()));
             }
             match values.iter().find(|value| !value.is_finite()) {
                 Some(value) => Err(format!("output {name} holds {value}")),
-                None => Ok(values.to_vec()),
+                None => Ok(values.iter().copied().collect()),
             }
         };
         Ok(Logits {
