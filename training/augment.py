@@ -9,13 +9,16 @@ from data import Example
 from labels import LEVEL_INDEX
 
 # Chances for a corpus row each time it is drawn. Public rows get a third of them.
-TYPO_P = 0.15
+TYPO_P = 0.40
 POLITE_P = 0.15
 SYSTEM_P = 0.20
 EARLIER_TURNS_P = 0.15
-BOILERPLATE_EASY_P = 0.20
-BOILERPLATE_HARD_P = 0.05
+BOILERPLATE_EASY_P = 0.16
+BOILERPLATE_HARD_P = 0.08
 PUBLIC_FACTOR = 1 / 3
+# Letters to one typing error: a careful, a hasty and a very poor typist.
+LETTERS_A_TYPO = (40, 20, 12)
+NEIGHBOURS = "abcdefghijklmnopqrstuvwxyz ;,.:"
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -126,18 +129,19 @@ def with_boilerplate(text: str, rng: random.Random) -> str:
 
 
 def with_typos(text: str, rng: random.Random) -> str:
-    """Swaps, drops or doubles a few letters, about one in sixty characters and at least one."""
+    """Swaps, drops, doubles or mistypes letters."""
     letters = list(text)
-    for _ in range(min(6, 1 + len(text) // 60)):
-        spots = [i for i in range(len(letters) - 1) if letters[i].isalpha() and letters[i + 1].isalpha()]
-        if not spots:
-            break
-        spot = rng.choice(spots)
-        kind = rng.randrange(3)
+    for _ in range(1 + len(text) // rng.choice(LETTERS_A_TYPO)):
+        spot = rng.randrange(len(letters)) if letters else 0
+        if spot + 1 >= len(letters) or not (letters[spot].isalpha() and letters[spot + 1].isalpha()):
+            continue
+        kind = rng.randrange(4)
         if kind == 0:
             letters[spot], letters[spot + 1] = letters[spot + 1], letters[spot]
         elif kind == 1:
             del letters[spot]
-        else:
+        elif kind == 2:
             letters.insert(spot, letters[spot])
+        else:
+            letters[spot] = rng.choice(NEIGHBOURS)
     return "".join(letters)

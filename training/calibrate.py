@@ -2,7 +2,8 @@
 
     python calibrate.py --bundle ../onnx/0.1.0             how well a bundle is calibrated on the corpus test split
 
-export.py fits the calibration of a new bundle with these functions, on the corpus dev split.
+export.py fits the calibration of a new bundle with these functions, on the corpus calibration split, which neither
+training nor early stopping reads.
 """
 
 import argparse
@@ -19,12 +20,13 @@ FLAGGED_SHARE_MAX = 0.20
 
 
 def main() -> None:
+    from corpus import SPLITS
     from data import corpus_examples
     from score import open_bundle
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="directory with manifest.json and model.onnx")
-    parser.add_argument("--split", default="test", choices=("train", "dev", "test"), help="split of the corpus")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="split of the corpus")
     arguments = parser.parse_args()
     scorer, manifest = open_bundle(arguments.bundle)
     examples = corpus_examples()[arguments.split]
@@ -48,6 +50,11 @@ def fit(intent_logits, intents, sufficiency_logits, tiers) -> dict:
         scale, bias = fit_logistic(sufficiency_logits[:, level].astype(float), (tiers <= level).astype(float))
         levels.append({"scale": round(scale, 4), "bias": round(bias, 4)})
     return {"intent_temperature": round(fit_temperature(intent_logits, intents), 4), "sufficiency": levels}
+
+
+def uncalibrated(levels: int) -> dict:
+    """Returns the calibration that changes nothing, for reliability before and after."""
+    return {"intent_temperature": 1.0, "sufficiency": [{"scale": 1.0, "bias": 0.0}] * levels}
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -111,7 +118,7 @@ def fit_thresholds(intent, intents, sufficiency, tiers) -> tuple[dict, str]:
     confidence, intent_text = risk_limit(intent.max(1), wrong_intent, INTENT_ERROR_MAX)
     margin, level_text = risk_limit(level_margins(sufficiency), too_low, LEVEL_TOO_LOW_MAX)
     note = (
-        f"fitted on {len(intents)} corpus dev rows. Intent: of the rows at or above the limit {intent_text}. "
+        f"fitted on {len(intents)} corpus calibration rows. Intent: of the rows at or above the limit {intent_text}. "
         f"Level: of the rows at or above the limit {level_text} (the most likely level is below the true one)."
     )
     return {"intent_confidence_min": round(confidence, 4), "level_margin_min": round(margin, 4)}, note

@@ -22,7 +22,9 @@ def model_card(manifest: dict) -> str:
         lines += figures_table(metrics)
         lines += corpus_text(metrics["corpus_test"])
     lines += [quantization_text(quantization), latency_text(metrics), ""]
+    read = ", ".join(manifest["languages"]["read"])
     lines += ["## Confidence", "", f"Thresholds: {manifest['thresholds_note']}", ""]
+    lines += [f"Languages read well enough to be believed: {read}. Prompts in others count as low confidence.", ""]
     lines += ["## Data", "", "| set | rows | licence | origin |", "|---|---|---|---|"]
     lines += [f"| {d['name']} | {d['rows']} | {d['licence']} | {d['origin']} |" for d in manifest["data"]]
     lines += [
@@ -59,6 +61,7 @@ def figures_table(metrics: dict) -> list[str]:
     for key, title in (("tier_accuracy", "tier accuracy"), ("within_one", "tier within one"),
                        ("tier_too_low", "tier too low (lower is better)")):  # fmt: skip
         add("corpus test", title, n, test[key], tfidf.get(key), length[key], frequent[key])
+    add("corpus test", "tier macro F1", n, test["tier_macro_f1"], tfidf.get("tier_macro_f1"), length["tier_macro_f1"])
     add("corpus test", "Spearman with tier", n, test["spearman_tier"], None, test["baseline_length_spearman_tier"])
     for name in ("real_user_instructionwild", "intent_restricted", "intent"):
         if name not in metrics:
@@ -77,6 +80,9 @@ def figures_table(metrics: dict) -> list[str]:
             add(name, "Spearman with gain", one["rows"], one["spearman_gain"], None, one["length_gain"])
             add(name, "Spearman with difficulty", one["rows"], one["spearman_difficulty"], None,
                 one["length_difficulty"])  # fmt: skip
+    if "typo_pairs" in metrics:
+        one = metrics["typo_pairs"]
+        add("typo pairs", "same tier with and without errors", one["rows"], one["same_tier"])
     if "arena_hard_v01" in metrics:
         one = metrics["arena_hard_v01"]
         add("arena_hard_v01", "share to complex or above", one["rows"], one["complex_or_above"])
@@ -89,17 +95,33 @@ def figures_table(metrics: dict) -> list[str]:
 
 
 def corpus_text(test: dict) -> list[str]:
-    english, other = test["language_en"], test["language_other"]
-    return [
-        "Corpus test prompts come from author batches that training never saw. "
-        f"English ({english['rows']}): intent {english['intent_accuracy']:.3f}, tier {english['tier_accuracy']:.3f}; "
-        f"other languages ({other['rows']}): intent {other['intent_accuracy']:.3f}, "
-        f"tier {other['tier_accuracy']:.3f}.",
-        f"Calibration error: intent {test['intent_calibration_error']:.3f}, sufficiency by level "
-        f"{', '.join(f'{e:.3f}' for e in test['sufficiency_error'])}; "
-        f"low confidence: {test['low_confidence_share']:.3f} of the prompts.",
+    def interval(name):
+        low, high = test[f"{name}_interval"]
+        return f"{low:.3f} to {high:.3f}"
+
+    def errors(figures):
+        return ", ".join(f"{error:.3f}" for error in figures["sufficiency_error"])
+
+    before = test["before_calibration"]
+    lines = [
+        "Corpus test prompts come from author batches that training never saw. 95 % bootstrap intervals: intent accuracy "
+        f"{interval('intent_accuracy')}, intent macro F1 {interval('intent_macro_f1')}, tier accuracy "
+        f"{interval('tier_accuracy')}, tier macro F1 {interval('tier_macro_f1')}, within one {interval('within_one')}.",
         "",
+        f"Calibration error before and after: intent {before['intent_calibration_error']:.3f} and "
+        f"{test['intent_calibration_error']:.3f}; sufficiency of simple, moderate, complex {errors(before)} and "
+        f"{errors(test)}. Low confidence: {test['low_confidence_share']:.3f} of the prompts.",
+        "",
+        "| language | prompts | intent accuracy | tier accuracy | tier too low |",
+        "|---|---|---|---|---|",
     ]
+    for name, one in test.items():
+        if name.startswith("language_"):
+            lines.append(
+                f"| {name.removeprefix('language_')} | {one['rows']} | {one['intent_accuracy']:.3f} | "
+                f"{one['tier_accuracy']:.3f} | {one['tier_too_low']:.3f} |"
+            )
+    return [*lines, ""]
 
 
 def quantization_text(quantization: dict) -> str:

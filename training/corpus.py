@@ -4,9 +4,11 @@ LABELING.md). Prints its counts; exits 1 with file:line for every problem.
     python corpus.py                check and count
     python corpus.py --full         also intent x tier for each language
     python corpus.py --agreement    also how far author and reviewer agree
+    python corpus.py --split test   only print the rows of a split, as `pointsman eval` reads them
 """
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -21,9 +23,14 @@ FIELDS = {"id", "messages", "intent", "tier", "language", "domain", "batch"}
 # A row that a second reader has labelled keeps both labels; "intent" and "tier" are what was decided.
 READINGS = ("author", "reviewer")
 ROLES = {"system", "user", "assistant", "tool"}
-SPLITS = ("train", "dev", "test")
-# Word trigrams in common over word trigrams in either, from which two prompts count as near duplicates.
+# Early stopping reads dev, temperatures and thresholds calibration; test is only measured.
+SPLITS = ("train", "dev", "calibration", "test")
+HELD_OUT = SPLITS[1:]
+# Trigrams in common over trigrams in either, from which two prompts count as near duplicates.
 NEAR_DUPLICATE_MIN = 0.6
+# Scripts that put no spaces between words: each sign counts as a word.
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def main() -> None:
@@ -31,7 +38,12 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="directory of *.jsonl and splits.toml")
     parser.add_argument("--full", action="store_true", help="print intent x tier for each language")
     parser.add_argument("--agreement", action="store_true", help="print Cohen's kappa of author and reviewer")
+    parser.add_argument("--split", choices=SPLITS, help="print the rows of this split and nothing else")
     arguments = parser.parse_args()
+    if arguments.split:
+        for row in load(arguments.corpus)[arguments.split]:
+            print(json.dumps({key: row[key] for key in sorted(FIELDS)}, ensure_ascii=False))
+        return
 
     rows, problems = read(arguments.corpus)
     splits, split_problems = read_splits(arguments.corpus / "splits.toml", {row["batch"] for row in rows})
@@ -130,18 +142,22 @@ def check_messages(messages) -> list[str]:
 
 
 def read_splits(path: Path, batches: set[str]) -> tuple[dict, list[str]]:
-    """Returns the batches of dev and test and the ids to leave out; whatever is not named is train."""
+    """Returns the batches held out for each split and the ids to leave out; whatever is not named is train."""
+    names = (*HELD_OUT, "exclude")
     if not path.exists():
-        return {"dev": set(), "test": set(), "exclude": set()}, [f"{path.name}: missing"]
+        return {name: set() for name in names}, [f"{path.name}: missing"]
     written = tomllib.loads(path.read_text())
-    splits = {name: set(written.get(name, [])) for name in ("dev", "test", "exclude")}
-    problems = [f"{path.name}: batch {b!r} is in dev and test" for b in sorted(splits["dev"] & splits["test"])]
-    problems += [f"{path.name}: no batch {b!r}" for b in sorted((splits["dev"] | splits["test"]) - batches) if batches]
+    splits = {name: set(written.get(name, [])) for name in names}
+    problems = [f"{path.name}: unknown key {name!r}" for name in sorted(written.keys() - set(names))]
+    for one, other in itertools.combinations(HELD_OUT, 2):
+        problems += [f"{path.name}: batch {b!r} is in {one} and {other}" for b in sorted(splits[one] & splits[other])]
+    held_out = set().union(*(splits[name] for name in HELD_OUT))
+    problems += [f"{path.name}: no batch {b!r}" for b in sorted(held_out - batches) if batches]
     return splits, problems
 
 
 def split_of(row: dict, splits: dict) -> str:
-    return next((name for name in ("test", "dev") if row["batch"] in splits[name]), "train")
+    return next((name for name in HELD_OUT if row["batch"] in splits.get(name, ())), "train")
 
 
 def find_duplicates(rows: list[dict], splits: dict) -> tuple[list[str], list[str]]:
@@ -150,7 +166,7 @@ def find_duplicates(rows: list[dict], splits: dict) -> tuple[list[str], list[str
     postings: dict[tuple, list[int]] = defaultdict(list)
     shingles = []
     for index, row in enumerate(rows):
-        words = re.findall(r"\w+", " ".join(m["content"] for m in row["messages"]).lower())
+        words = WORD.findall(" ".join(m["content"] for m in row["messages"]).lower())
         key = tuple(words) or tuple(m["content"] for m in row["messages"])
         if key in exact:
             errors.append(f"{row['place']}: same text as {rows[exact[key]]['place']}")

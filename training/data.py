@@ -30,6 +30,8 @@ class Example:
     source: str
     language: str = "en"
     tier: int | None = None
+    teacher_intent: list[float] | None = None  # probability of each intent, from earlier runs
+    base_embedding: object | None = None  # tensor [width]: the base's before the training, of length 1
 
 
 def main() -> None:

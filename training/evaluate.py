@@ -9,17 +9,21 @@ the same corpus split (and, for intents, the public intent set when --data is gi
 import argparse
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from calibrate import calibration_error, intent_probabilities, low_confidence, sufficiencies
+from calibrate import calibration_error, intent_probabilities, low_confidence, sufficiencies, uncalibrated
 from data import corpus_examples, public_examples
 from labels import INTENTS, LEVEL_INDEX
 from score import Scorer, open_bundle
 
 # A tier is enough when its sufficiency reaches this: the router's neutral setting.
 ENOUGH = 0.5
+RESAMPLES = 1000
+# A language gets figures of its own from this many prompts on.
+LANGUAGE_ROWS_MIN = 15
 OUTCOME_SETS = ("tier_outcomes_mmlupro_stem", "tier_outcomes_zeroeval", "tier_outcomes_routerbench")
 
 
@@ -51,15 +55,18 @@ def corpus_figures(scorer: Scorer, manifest: dict, tfidf) -> dict:
     examples = parts["test"]
     if not examples:
         return {"rows": 0}
-    intent, sufficiency = probabilities(scorer, manifest, [e.messages for e in examples], "corpus test")
+    logits = scorer.scores([e.messages for e in examples], "corpus test")
+    intent, sufficiency = calibrated(logits, manifest["calibration"])
+    raw = calibrated(logits, uncalibrated(3))
     intents = np.array([e.intent for e in examples])
     tiers = np.array([e.tier for e in examples])
     figures = {
         "rows": len(examples),
         **intent_figures(intent.argmax(1), intents),
         **tier_figures(tier_of(sufficiency), tiers),
-        "sufficiency_error": [round(calibration_error(sufficiency[:, t], tiers <= t), 4) for t in range(3)],
-        "intent_calibration_error": round(calibration_error(intent.max(1), intent.argmax(1) == intents), 4),
+        **intervals(intent.argmax(1), intents, tier_of(sufficiency), tiers),
+        **reliability(intent, intents, sufficiency, tiers),
+        "before_calibration": reliability(raw[0], intents, raw[1], tiers),
         "low_confidence_share": round(float(low_confidence(intent, sufficiency, manifest["thresholds"]).mean()), 4),
         "spearman_tier": rho(-sufficiency[:, :3].sum(1), tiers),
         "baseline_length_spearman_tier": rho([len(last_text(e.messages)) for e in examples], tiers),
@@ -77,9 +84,13 @@ def corpus_figures(scorer: Scorer, manifest: dict, tfidf) -> dict:
             **intent_figures(tfidf.intents(texts), intents),
             **tier_figures(tfidf.tiers(texts), tiers),
         }
-    for language in ("en", "other"):
-        keep = np.array([(e.language == "en") == (language == "en") for e in examples])
-        figures[f"language_{language}"] = {
+    groups = {"en": lambda language: language == "en", "other": lambda language: language != "en"}
+    for code, count in Counter(e.language for e in examples).items():
+        if code != "en" and count >= LANGUAGE_ROWS_MIN:
+            groups[code] = lambda language, code=code: language == code
+    for name, belongs in groups.items():
+        keep = np.array([belongs(e.language) for e in examples])
+        figures[f"language_{name}"] = {
             "rows": int(keep.sum()),
             "intent_accuracy": share(intent.argmax(1)[keep] == intents[keep]),
             **tier_figures(tier_of(sufficiency)[keep], tiers[keep]),
@@ -134,6 +145,10 @@ def dev_figures(scorer: Scorer, manifest: dict, dev: Path, tfidf) -> dict:
         if tfidf:
             figures[name]["tfidf"] = rho(tfidf.difficulty([row["prompt"] for row in rows]), values)
 
+    rows = [row for row in read_set(dev, "robustness") if row["kind"] == "typo_pair"]
+    pair = [tier_of(score([{"prompt": row[key]} for row in rows], key)[1]) for key in ("prompt", "original")]
+    figures["typo_pairs"] = {"rows": len(rows), "same_tier": share(pair[0] == pair[1])}
+
     rows = read_set(dev, "arena_hard_v01")
     _, sufficiency = score(rows, "arena_hard_v01")
     counts = np.bincount(tier_of(sufficiency), minlength=4)
@@ -176,9 +191,35 @@ class TfIdf:
 
 
 def probabilities(scorer: Scorer, manifest: dict, conversations: list, title: str):
-    intent_logits, sufficiency_logits = scorer.scores(conversations, title)
-    calibration = manifest["calibration"]
-    return intent_probabilities(intent_logits, calibration), sufficiencies(sufficiency_logits, calibration)
+    return calibrated(scorer.scores(conversations, title), manifest["calibration"])
+
+
+def calibrated(logits: tuple, calibration: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Returns intent probabilities [n, 15] and sufficiencies [n, 4]."""
+    return intent_probabilities(logits[0], calibration), sufficiencies(logits[1], calibration)
+
+
+def reliability(intent, intents, sufficiency, tiers) -> dict:
+    """Returns the expected calibration errors of the best intent and of each level's sufficiency."""
+    return {
+        "intent_calibration_error": round(calibration_error(intent.max(1), intent.argmax(1) == intents), 4),
+        "sufficiency_error": [round(calibration_error(sufficiency[:, t], tiers <= t), 4) for t in range(3)],
+    }
+
+
+def intervals(predicted_intents, intents, predicted_tiers, tiers) -> dict:
+    """Returns 95 % percentile bootstrap intervals of the headline figures."""
+    rng = np.random.default_rng(1)
+    drawn = [rng.integers(0, len(tiers), len(tiers)) for _ in range(RESAMPLES)]
+    named = {
+        "intent_accuracy": lambda rows: np.mean(predicted_intents[rows] == intents[rows]),
+        "intent_macro_f1": lambda rows: macro_f1(predicted_intents[rows], intents[rows]),
+        "tier_accuracy": lambda rows: np.mean(predicted_tiers[rows] == tiers[rows]),
+        "tier_macro_f1": lambda rows: macro_f1(predicted_tiers[rows], tiers[rows]),
+        "within_one": lambda rows: np.mean(np.abs(predicted_tiers[rows] - tiers[rows]) <= 1),
+    }
+    ends = {name: np.quantile([of(rows) for rows in drawn], (0.025, 0.975)) for name, of in named.items()}
+    return {f"{name}_interval": [round(float(end), 4) for end in pair] for name, pair in ends.items()}
 
 
 def tier_of(sufficiency: np.ndarray) -> np.ndarray:
@@ -193,6 +234,7 @@ def intent_figures(predicted, labels) -> dict:
 def tier_figures(predicted, tiers) -> dict:
     return {
         "tier_accuracy": share(predicted == tiers),
+        "tier_macro_f1": macro_f1(predicted, tiers),
         "within_one": share(np.abs(predicted - tiers) <= 1),
         "tier_too_low": share(predicted < tiers),
     }

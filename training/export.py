@@ -23,8 +23,11 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers import optimizer
+from onnxruntime.transformers.fusion_options import FusionOptions
 from tqdm import tqdm
 
+import background
+import baseline
 import calibrate
 import evaluate
 import golden
@@ -33,6 +36,7 @@ from card import model_card
 from data import corpus_examples, corpus_provenance
 from encode import INPUT, encode, load_tokenizer
 from labels import INTENTS, LEVELS
+from languages import languages_read
 from score import Scorer
 
 FORMAT = 1
@@ -115,12 +119,18 @@ def build(arguments, run: dict, work: Path) -> None:
         "labels": {"intents": list(INTENTS), "levels": list(LEVELS)},
         "input": INPUT,
     }
-    manifest |= calibration_of(scorer)
+    parts = corpus_examples()
+    manifest |= calibration_of(scorer, parts["calibration"])
+    manifest["languages"] = languages_of(scorer, manifest, parts["dev"] + parts["calibration"])
+    manifest["embedding"] = background.write(scorer, parts["train"], work / background.FILE)
+    if arguments.baselines:
+        baseline.write(arguments.data, work / baseline.FILE)
     write_golden(scorer, manifest, work / "golden.jsonl")
     manifest["golden"] = {"tolerance": GOLDEN_TOLERANCE}
     manifest["files"] = {
         name: {"sha256": sha256(work / name), "bytes": (work / name).stat().st_size}
-        for name in ("model.onnx", "tokenizer.json", "golden.jsonl")
+        for name in ("model.onnx", "tokenizer.json", "golden.jsonl", background.FILE, baseline.FILE)
+        if (work / name).exists()
     }
     manifest["calibration_settings"] = {n.lower(): v for n, v in vars(calibrate).items() if n.isupper()}
     manifest["quantization"] = quantization | agreement(reference, scorer, manifest)
@@ -139,9 +149,9 @@ def build(arguments, run: dict, work: Path) -> None:
     shutil.rmtree(scratch)
 
 
-def fuse(classifier, scratch: Path) -> Path:
-    """Exports the network and fuses its attention, normalisation and GELU nodes."""
-    plain, fused = scratch / "plain.onnx", scratch / "fused.onnx"
+def fuse(classifier, scratch: Path, attention: bool = True) -> Path:
+    """Exports the network and fuses its attention (unless told otherwise), normalisation and GELU nodes."""
+    plain, fused = scratch / "plain.onnx", scratch / ("fused.onnx" if attention else "fused-but-attention.onnx")
     ids = torch.randint(5, 100, (2, 16))
     sequence, batch = {0: "batch", 1: "sequence"}, {0: "batch"}
     torch.onnx.export(
@@ -161,8 +171,11 @@ def fuse(classifier, scratch: Path) -> Path:
         },
     )
     config = classifier.encoder.config
+    options = FusionOptions("bert")
+    options.enable_attention = attention
     optimized = optimizer.optimize_model(
         str(plain),
+        optimization_options=options,
         model_type="bert",
         num_heads=config.num_attention_heads,
         hidden_size=config.hidden_size,
@@ -172,7 +185,7 @@ def fuse(classifier, scratch: Path) -> Path:
     return fused
 
 
-def quantise(fused: Path, target: Path) -> None:
+def quantise(fused: Path, target: Path, reduce_range: bool = QUANTIZATION["reduce_range"]) -> None:
     """Quantises the encoder's weights; the heads, which decide, stay float32."""
     graph = onnx.load(str(fused)).graph
     heads = [node.name for node in graph.node if "head" in node.name]
@@ -182,7 +195,7 @@ def quantise(fused: Path, target: Path) -> None:
         str(target),
         op_types_to_quantize=QUANTIZATION["operators"],
         per_channel=QUANTIZATION["per_channel"],
-        reduce_range=QUANTIZATION["reduce_range"],
+        reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=heads + left,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
@@ -208,9 +221,8 @@ def check_parity(classifier, tokenizer, graph: Path) -> None:
         sys.exit(f"the graph differs from the network by {worst}, more than {PARITY_MAX}")
 
 
-def calibration_of(scorer: Scorer) -> dict:
-    """Fits calibration and thresholds on the corpus dev split, with the scores of the graph that ships."""
-    examples = corpus_examples()["dev"]
+def calibration_of(scorer: Scorer, examples: list) -> dict:
+    """Fits calibration and thresholds on a corpus split of their own, with the scores of the graph that ships."""
     intents = np.array([e.intent for e in examples], dtype=int)
     tiers = np.array([e.tier for e in examples], dtype=int)
     intent_logits, sufficiency_logits = scorer.scores([e.messages for e in examples], "calibrate")
@@ -223,6 +235,12 @@ def calibration_of(scorer: Scorer) -> dict:
         tiers,
     )
     return {"calibration": calibration, "thresholds": thresholds, "thresholds_note": note}
+
+
+def languages_of(scorer: Scorer, manifest: dict, examples: list) -> dict:
+    _, sufficiency = evaluate.probabilities(scorer, manifest, [e.messages for e in examples], "languages")
+    tiers = np.array([e.tier for e in examples])
+    return languages_read([e.language for e in examples], tiers, evaluate.tier_of(sufficiency))
 
 
 def write_golden(scorer: Scorer, manifest: dict, path: Path) -> None:
@@ -245,9 +263,9 @@ def write_golden(scorer: Scorer, manifest: dict, path: Path) -> None:
 
 
 def agreement(reference: Scorer, scorer: Scorer, manifest: dict) -> dict:
-    """Compares the shipped graph with the float32 one on the corpus dev and test splits."""
+    """Compares the shipped graph with the float32 one on the corpus splits held out from training."""
     parts = corpus_examples()
-    examples = parts["dev"] + parts["test"]
+    examples = parts["dev"] + parts["calibration"] + parts["test"]
     if not examples:
         return {}
     conversations = [example.messages for example in examples]

@@ -10,6 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 def tokenizer():
     """Returns a small word-piece tokenizer learned from the corpus; no base weights are needed."""
     from data import corpus_examples
-    from train import make_smoke
+    from smoke import make_smoke
 
     return make_smoke({"corpus": corpus_examples()["train"]})[0]

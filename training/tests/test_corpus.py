@@ -61,6 +61,25 @@ def test_duplicates_are_found_within_and_across_splits():
     assert (len(errors), len(warnings)) == (1, 0)
 
 
+def test_near_duplicates_are_found_in_scripts_without_spaces():
+    splits = {"dev": {"b"}, "exclude": set()}
+    text = "请帮我把下面这段会议记录整理成一封给客户的邮件"
+    errors, _ = corpus.find_duplicates(rows((text, "a"), (text + "谢谢", "b")), splits)
+    assert len(errors) == 1
+
+
+def test_a_batch_belongs_to_one_split(tmp_path):
+    path = tmp_path / "splits.toml"
+    path.write_text('dev = ["a"]\ncalibration = ["a", "b"]\ntset = ["b"]\n')
+    splits, problems = corpus.read_splits(path, {"a"})
+    assert problems == [
+        "splits.toml: unknown key 'tset'",
+        "splits.toml: batch 'a' is in dev and calibration",
+        "splits.toml: no batch 'b'",
+    ]
+    assert corpus.split_of({"batch": "b"}, splits) == "calibration"
+
+
 def test_duplicate_id_and_place_are_reported(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD) + "\nnope\n")
     read, problems = corpus.read(tmp_path)

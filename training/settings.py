@@ -1,0 +1,113 @@
+"""Every setting that shapes the weights. They are saved with the run and go into the bundle's manifest."""
+
+import json
+from pathlib import Path
+
+import augment
+import data
+from labels import INTENTS
+
+SEED = 7
+EPOCHS = 3
+BATCH = 32
+BASE_NAME = "all-MiniLM-L6-v2"
+ENCODER_RATE = 1.5e-4
+# Each encoder layer below the last learns this much slower than the one above it.
+LAYER_DECAY = 0.9
+HEAD_RATE = 1e-3
+WEIGHT_DECAY = 0.01
+WARMUP_SHARE = 0.06
+GRADIENT_NORM_MAX = 1.0
+HEAD_HIDDEN = 256
+HEAD_DROPOUT = 0.2
+# Words that the training never shows keep the meaning they had, and a step costs less.
+FREEZE_EMBEDDINGS = True
+# The weights that are judged and kept are a running mean of those of the steps.
+MEAN_DECAY = 0.995
+INTENT_SMOOTHING = 0.05
+SUFFICIENCY_LOSS = 1.0
+# Squared error of the gain, complex over simple, on sets with measured outcomes.
+GAIN_LOSS = 2.0
+# Cosine distance to the embedding of the base: custom intents by example rely on its sense of likeness.
+EMBEDDING_LOSS = 0.5
+# Public sets were answered by other models and graded by other rules than ours: they rank prompts, and where their
+# levels lie is fitted by a scale and an offset of each set that are thrown away after the training.
+SOURCE_SCALES = True
+# Share of a teacher's probabilities in the targets of corpus rows (--teacher).
+TEACHER_SHARE = 0.5
+EVALUATE_STEPS = 120
+CHECKPOINT_STEPS = 120
+PATIENCE_EVALUATIONS = 8
+# Public rows are pasted passages and exam texts: a shorter window costs less and keeps their task, as at inference.
+PUBLIC_TOKENS_MAX = 144
+# Batches of like lengths waste less on padding: this many batches are sorted together.
+BUCKET_BATCHES = 40
+
+# Rows drawn an epoch, and the weight of each loss for them. What is scarce is realistic traffic, so the corpus is
+# drawn several times over, each time augmented, and weighs most; exam questions and priors weigh little.
+MIX = {
+    "corpus": {"times": 3, "intent": 1.5, "sufficiency": 1.0, "gain": 0.0},
+    "intent": {"rows": 2600, "intent": 0.6, "sufficiency": 0.0, "gain": 0.0},
+    "intent_synthetic": {"rows": 400, "intent": 0.4, "sufficiency": 0.0, "gain": 0.0},
+    "tier_outcomes_mmlupro_stem": {"rows": 900, "intent": 0.0, "sufficiency": 0.4, "gain": 1.0},
+    "tier_outcomes_zeroeval": {"rows": 600, "intent": 0.2, "sufficiency": 0.4, "gain": 1.0},
+    "gsm8k_train_tier": {"rows": 250, "intent": 0.3, "sufficiency": 0.15, "gain": 0.0},
+    "math_levels": {"rows": 300, "intent": 0.3, "sufficiency": 0.15, "gain": 0.0},
+    "leetcode_levels": {"rows": 300, "intent": 0.3, "sufficiency": 0.15, "gain": 0.0},
+}
+
+# --refine continues from another run, after the corpus grew: lower rates, fewer public rows.
+REFINE = {"epochs": 2, "rates": 0.5, "corpus_times": 2, "public_rows": 0.4}
+
+SMOKE = {"vocabulary": 2000, "hidden": 32, "layers": 2, "heads": 2, "steps": 2, "batch": 8}
+
+# Not settings of a run by themselves.
+NOT_RECORDED = {"SMOKE", "REFINE", "BASE_NAME", "NOT_RECORDED", "INTENTS"}
+
+
+def settings_of(arguments) -> dict:
+    """Returns the settings of a run: the constants above, changed by --set and the other options."""
+    settings = {name.lower(): value for name, value in globals().items() if name.isupper() and name not in NOT_RECORDED}
+    settings["augment"] = {
+        name.lower(): value for name, value in vars(augment).items() if name.endswith(("_P", "FACTOR"))
+    }
+    settings |= {"corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
+    settings |= {"intents": len(INTENTS), "base": arguments.base_name, "smoke": arguments.smoke, "steps_max": None}
+    settings |= {"teachers": [str(run.name) for run in arguments.teacher]}
+    if arguments.refine:
+        settings |= refined(settings, arguments.refine)
+    if arguments.smoke:
+        settings |= {"base": "random", "epochs": 1, "batch": SMOKE["batch"], "steps_max": SMOKE["steps"]}
+        settings |= {"mix": {"corpus": MIX["corpus"]}, "head_hidden": SMOKE["hidden"], "freeze_embeddings": False}
+        settings |= {"embedding_loss": 0.0}
+    for change in arguments.set:
+        apply(settings, change)
+    return settings
+
+
+def refined(settings: dict, start: Path) -> dict:
+    """Returns the settings that --refine changes, and those of the run it starts from."""
+    mix = {}
+    for name, rule in settings["mix"].items():
+        if "times" in rule:
+            mix[name] = rule | {"times": REFINE["corpus_times"]}
+        else:
+            mix[name] = rule | {"rows": int(rule["rows"] * REFINE["public_rows"])}
+    rates = {name: settings[name] * REFINE["rates"] for name in ("encoder_rate", "head_rate")}
+    earlier = json.loads((start / "run.json").read_text())
+    return rates | {"mix": mix, "epochs": REFINE["epochs"], "refines": earlier}
+
+
+def apply(settings: dict, change: str) -> None:
+    """Carries out one --set: "epochs=1", "mix.corpus.times=2"; the value is JSON."""
+    path, _, text = change.partition("=")
+    *parents, last = path.split(".")
+    place = settings
+    for name in parents:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise SystemExit(f"--set {change}: there is no setting {path!r}; settings.py lists them")
+    try:
+        place[last] = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SystemExit(f"--set {change}: the value is not JSON: {error}") from error
