@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     compile_protos(&out)?;
-    point_to_default_bundle(&root)?;
+    point_to_default_bundle(&root, &out)?;
     onnxruntime::provide(&out);
     Ok(())
 }
@@ -29,7 +29,7 @@ fn compile_protos(out: &std::path::Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Names the folder of the bundle that `onnx/default` points to; its files go into the binary.
-fn point_to_default_bundle(root: &std::path::Path) -> Result<(), Box<dyn Error>> {
+fn point_to_default_bundle(root: &std::path::Path, out: &std::path::Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=onnx");
     let pointer = root.join("onnx/default");
     let version = fs::read_to_string(&pointer)
@@ -42,5 +42,9 @@ fn point_to_default_bundle(root: &std::path::Path) -> Result<(), Box<dyn Error>>
         }
     }
     println!("cargo:rustc-env=POINTSMAN_DEFAULT_BUNDLE={}", folder.display());
+    // A bundle may have no baseline: an empty file says so.
+    let baseline = folder.join("baseline.json");
+    let content = if baseline.is_file() { fs::read(&baseline)? } else { Vec::new() };
+    fs::write(out.join("baseline.json"), content)?;
     Ok(())
 }

@@ -6,6 +6,8 @@ pub mod config;
 
 pub mod routing;
 
+pub mod evaluation;
+
 pub mod telemetry;
 
 pub mod live;

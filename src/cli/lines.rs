@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, IsTerminal, Read, Write},
+    io::{IsTerminal, Read, Write},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -13,68 +13,22 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::CliError;
 use crate::{
     live::Live,
-    prompt::{Context, Draft, DraftMessage, DraftPreferences, DraftShape},
-    routing::{Router, admit::admit},
+    prompt::Draft,
+    routing::{
+        Router,
+        admit::admit,
+        line::{Line, read_lines, take_draft},
+    },
 };
 
-/// Longest line, bytes: a prompt of the default limit with every byte escaped. The rest of a longer one
-/// is skipped.
-const LINE_BYTES_MAX: usize = 24 << 20;
 /// Lines that are being decided at once: enough for every session; the queue is made to hold them.
 pub const IN_FLIGHT: usize = 64;
-
-/// One input line; other keys are ignored, so that labelled data can be read as it is.
-#[derive(Debug, Deserialize)]
-struct Row {
-    prompt: Option<String>,
-    messages: Option<Vec<RowMessage>>,
-    #[serde(default)]
-    context: Context,
-    #[serde(default)]
-    shape: DraftShape,
-    #[serde(default)]
-    preferences: DraftPreferences,
-}
-
-#[derive(Debug, Deserialize)]
-struct RowMessage {
-    role: String,
-    content: Option<Content>,
-}
-
-/// A message's content as chat APIs write it: text, or parts of which the texts count.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    #[serde(default)]
-    text: String,
-}
-
-impl Content {
-    fn into_text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::Parts(parts) => {
-                let texts: Vec<String> =
-                    parts.into_iter().map(|part| part.text).filter(|text| !text.is_empty()).collect();
-                texts.join("\n")
-            }
-        }
-    }
-}
 
 /// Decides for every line of `input` ("-": stdin).
 pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliError> {
@@ -123,88 +77,29 @@ pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliErro
     if failed > 0 { Err(CliError::Lines { failed, all }) } else { Ok(()) }
 }
 
-/// One line as it was read.
-struct Line {
-    /// From 1.
-    number: usize,
-    bytes: Vec<u8>,
-    /// Whether it was longer than [`LINE_BYTES_MAX`].
-    cut: bool,
-}
-
-/// Reads lines and hands each to `take` until that declines; empty lines are left out.
-fn read_lines(source: impl Read, mut take: impl FnMut(Line) -> bool) -> std::io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, source);
-    for number in 1.. {
-        let mut bytes = Vec::new();
-        let read = reader.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut bytes)?;
-        if read == 0 {
-            break;
-        }
-        let cut = bytes.len() > LINE_BYTES_MAX && bytes.last() != Some(&b'\n');
-        if cut {
-            bytes = Vec::new();
-            reader.skip_until(b'\n')?;
-        }
-        let blank = !cut && bytes.iter().all(u8::is_ascii_whitespace);
-        if !blank && !take(Line { number, bytes, cut }) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Returns the bytes read and the answer for one line: `{"id", "decision"}` or `{"id", "line", "error"}`.
 async fn answer(router: &Router, line: Line, explain: bool) -> (usize, Value) {
     let (number, bytes) = (line.number, line.bytes.len());
     let failed = |id: Value, message: String| (bytes, json!({"id": id, "line": number, "error": message}));
-    if line.cut {
-        return failed(Value::Null, format!("line {number}: longer than {LINE_BYTES_MAX} bytes"));
-    }
-    let text = match std::str::from_utf8(&line.bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.valid_up_to() + 1;
-            return failed(Value::Null, format!("line {number}: not UTF-8 at byte {at}"));
-        }
-    };
-    let mut value: Value = match serde_json::from_str(text) {
+    let mut value = match line.json() {
         Ok(value) => value,
-        Err(error) => return failed(Value::Null, format!("line {number}: not JSON: {error}")),
+        Err(problem) => return failed(Value::Null, format!("line {number}: {problem}")),
     };
     let id = value.get_mut("id").map_or(Value::Null, Value::take);
-    let row: Row = match serde_json::from_value(value) {
-        Ok(row) => row,
+    let Some(object) = value.as_object_mut() else {
+        return failed(id, format!("line {number}: not an object"));
+    };
+    let draft = match take_draft(object) {
+        Ok(draft) => Draft { explain, ..draft },
         Err(error) => return failed(id, format!("line {number}: {error}")),
     };
-    let prompt = match admit(row.into_draft(explain), router.config()) {
+    let prompt = match admit(draft, router.config()) {
         Ok(prompt) => prompt,
         Err(error) => return failed(id, format!("line {number}: {error}")),
     };
     match router.route(&prompt, None).await {
         Ok(decision) => (bytes, json!({"id": id, "decision": decision})),
         Err(error) => failed(id, format!("line {number}: {error}")),
-    }
-}
-
-impl Row {
-    fn into_draft(self, explain: bool) -> Draft {
-        Draft {
-            prompt: self.prompt,
-            messages: self
-                .messages
-                .unwrap_or_default()
-                .into_iter()
-                .map(|message| DraftMessage {
-                    role: message.role,
-                    content: message.content.map_or_else(String::new, Content::into_text),
-                })
-                .collect(),
-            context: self.context,
-            shape: self.shape,
-            preferences: self.preferences,
-            explain,
-        }
     }
 }
 
@@ -225,35 +120,4 @@ fn progress_bar(input: &Path) -> ProgressBar {
     };
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_keep_their_numbers_and_empty_ones_are_left_out() {
-        let mut got = Vec::new();
-        read_lines("a\n\n  \nb\r\nc".as_bytes(), |line| {
-            got.push((line.number, line.bytes));
-            true
-        })
-        .unwrap();
-        assert_eq!(got, [(1, b"a\n".to_vec()), (4, b"b\r\n".to_vec()), (5, b"c".to_vec())]);
-    }
-
-    #[test]
-    fn contents_may_be_parts_or_null() {
-        let row: Row = serde_json::from_value(json!({
-            "messages": [
-                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
-                {"role": "assistant", "content": null},
-            ],
-            "label": 1,
-        }))
-        .unwrap();
-        let draft = row.into_draft(false);
-        assert_eq!(draft.messages[0].content, "a");
-        assert_eq!(draft.messages[1].content, "");
-    }
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 good, 1 failed, 2 usage or configuration.
 
 mod check;
+mod eval;
 mod lines;
 mod route;
 mod serve;
@@ -14,6 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, default_config, read_file},
+    evaluation::report::ReportError,
     live::LiveError,
     routing::{RouteError, RouterError, admit::BadRequest},
     server::ServerError,
@@ -45,6 +47,7 @@ Examples:
   pointsman route --json --input prompts.jsonl > decisions.jsonl
   pointsman serve --config pointsman.toml
   pointsman check pointsman.toml
+  pointsman eval labelled.jsonl
 
 Exit codes: 0 good, 1 failed, 2 usage or configuration.";
 
@@ -56,6 +59,8 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Check a configuration and its bundle; print a summary or every problem.
     Check(check::CheckArguments),
+    /// Measure the router on labelled files, beside baselines.
+    Eval(Box<eval::EvalArguments>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -84,13 +89,48 @@ enum CliError {
     /// Some lines failed; each was said where it stood.
     #[error("{failed} of {all} lines got no decision")]
     Lines { failed: usize, all: usize },
+    /// What was typed does not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// Lines of a labelled file that cannot be taken, each with its place.
+    #[error("{}", listed(.0))]
+    BadLines(Vec<String>),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Figures that fall short, each with what was asked for.
+    #[error("{} gate{} missed\n  {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("\n  "))]
+    Gates(Vec<String>),
+}
+
+/// Bad lines told one by one; the rest is counted.
+const BAD_LINES_SHOWN: usize = 50;
+
+fn listed(problems: &[String]) -> String {
+    let shown = problems[..problems.len().min(BAD_LINES_SHOWN)].join("\n  ");
+    let more = match problems.len().saturating_sub(BAD_LINES_SHOWN) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    };
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    format!("{} problem{plural}\n  {shown}{more}", problems.len())
 }
 
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Router(_) | Self::Request(_) | Self::Live(LiveError::Fit(_)) => 2,
-            Self::Live(_) | Self::Server(_) | Self::Route(_) | Self::Io { .. } | Self::Lines { .. } => 1,
+            Self::Config(_)
+            | Self::Router(_)
+            | Self::Request(_)
+            | Self::Usage(_)
+            | Self::Live(LiveError::Fit(_)) => 2,
+            Self::Live(_)
+            | Self::Server(_)
+            | Self::Route(_)
+            | Self::Io { .. }
+            | Self::Lines { .. }
+            | Self::BadLines(_)
+            | Self::Report(_)
+            | Self::Gates(_) => 1,
         }
     }
 }
@@ -123,6 +163,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Route(route) => route::run(&route, config()?),
         Command::Serve(serve) => serve::run(&serve, config()?),
+        Command::Eval(eval) => eval::run(&eval, config()?),
         Command::Check(check) => check::run(&check, arguments.config.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

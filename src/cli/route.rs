@@ -62,12 +62,17 @@ pub struct RouteArguments {
     needs_json: bool,
 }
 
-pub fn run(arguments: &RouteArguments, mut config: Config) -> Result<(), CliError> {
-    // Every line is decided on its own, whatever lines came before it, and however busy the machine is.
+/// Returns a configuration by which every line of a file is decided on its own, whatever lines came before
+/// it, and however busy the machine is.
+pub fn offline(mut config: Config) -> Config {
     config.sessions.floor = SessionFloor::Off;
     config.classifier.wait_max = OFFLINE_WAIT_MAX;
     config.classifier.queue_max = config.classifier.queue_max.max(lines::IN_FLIGHT);
-    let live = Live::start(config)?;
+    config
+}
+
+pub fn run(arguments: &RouteArguments, config: Config) -> Result<(), CliError> {
+    let live = Live::start(offline(config))?;
     if live.router().config().classifier.enabled {
         live.load_classifier()?;
     }

@@ -12,8 +12,8 @@ use crate::{
 
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub const RESET: Reset = Reset;
-const LABEL: Style = Style::new().dimmed();
-const STRONG: Style = Style::new().bold();
+pub const LABEL: Style = Style::new().dimmed();
+pub const STRONG: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const WARN: Style = AnsiColor::Yellow.on_default();
 

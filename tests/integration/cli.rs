@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::PATIENCE;
 
-fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
+pub fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .args(arguments)
         // Not the working directory: nothing may depend on it.
@@ -32,7 +32,7 @@ fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
     output
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -5,6 +5,7 @@
 mod bundle;
 mod cli;
 mod default_rules;
+mod eval;
 mod health;
 mod layout;
 mod proto;

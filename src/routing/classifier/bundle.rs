@@ -21,6 +21,7 @@ pub const FORMAT: u32 = 1;
 /// Largest file of a bundle, bytes: a BERT-large in fp32 fits.
 const FILE_BYTES_MAX: u64 = 2 << 30;
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+const BASELINE_BYTES_MAX: u64 = 16 << 20;
 const LABELS_MAX: usize = 1000;
 const LEVELS_MAX: usize = 16;
 
@@ -167,6 +168,23 @@ impl Bundle {
         let folder = folder.canonicalize().map_err(unreadable)?;
         let manifest = parse_manifest(&read_inside(&folder, "manifest.json", MANIFEST_BYTES_MAX)?)?;
         Self::assemble(manifest, |name| read_inside(&folder, name, FILE_BYTES_MAX).map(Cow::Owned))
+    }
+
+    /// Returns the TF-IDF baseline beside the bundle in `folder` (`None`: the one inside the binary), `None`
+    /// when it has none. It never serves, so the manifest need not list it.
+    pub fn baseline(folder: Option<&Path>) -> Result<Option<Cow<'static, [u8]>>, BundleError> {
+        const FILE: &str = "baseline.json";
+        let Some(folder) = folder else {
+            let embedded = include_bytes!(concat!(env!("OUT_DIR"), "/baseline.json")).as_slice();
+            return Ok((!embedded.is_empty()).then_some(Cow::Borrowed(embedded)));
+        };
+        let folder = folder
+            .canonicalize()
+            .map_err(|error| BundleError::Unreadable { path: folder.to_owned(), error })?;
+        if !folder.join(FILE).exists() {
+            return Ok(None);
+        }
+        read_inside(&folder, FILE, BASELINE_BYTES_MAX).map(|bytes| Some(Cow::Owned(bytes)))
     }
 
     fn assemble(

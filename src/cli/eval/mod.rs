@@ -1,0 +1,322 @@
+//! `pointsman eval`: labelled files in, figures out: a table, JSON, a report, gates.
+
+mod input;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use self::input::Input;
+use super::{CliError, lines, route::offline, runtime};
+use crate::{
+    config::Config,
+    evaluation::{
+        Evaluation, Section, Settings,
+        bootstrap::Resampling,
+        evaluate,
+        gates::{self, Gate, GateResult},
+        judge,
+        report::{Head, page},
+        sample::Names,
+        tfidf::Tfidf,
+    },
+    live::Live,
+    prompt::Tier,
+    routing::{Router, classifier::Bundle},
+};
+
+/// Format of the JSON that `--json` prints.
+const FORMAT: u32 = 1;
+const RESAMPLES: usize = 1000;
+const RESAMPLES_MAX: u64 = 100_000;
+const SEED: u64 = 1;
+const REPORT_FILE: &str = "index.html";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct EvalArguments {
+    /// Labelled files, one JSON object a line, plain or gzip ("-": stdin). Each becomes a section.
+    #[arg(required = true, value_name = "FILE.jsonl[.gz]")]
+    files: Vec<PathBuf>,
+    /// Name of a section, in the order of the files; a section without one is called as its file.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Tier of a model that `outcomes` name and the configuration does not; may be given several times.
+    #[arg(long, value_name = "MODEL=TIER")]
+    models: Vec<String>,
+    /// Judge the classifier alone: no rule takes part.
+    #[arg(long)]
+    no_rules: bool,
+    /// Print all figures as one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write a report with plots to DIR/index.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Exit with 1 when a figure misses what this file asks for.
+    #[arg(long, value_name = "FILE.toml")]
+    gates: Option<PathBuf>,
+    /// Bootstrap resamples; 0 gives no intervals.
+    #[arg(long, value_name = "N", default_value_t = RESAMPLES as u64, value_parser = clap::value_parser!(u64).range(..=RESAMPLES_MAX))]
+    resamples: u64,
+    /// Seed of the resamples and of the random baseline.
+    #[arg(long, value_name = "N", default_value_t = SEED)]
+    seed: u64,
+}
+
+const HELP: &str = "\
+A line has `prompt` or `messages`, and any of:
+  intent          the right intent, one of the bundle's
+  tier            the weakest tier that is enough, by the configuration's name or the bundle's level
+  difficulty_raw  a number, higher is harder
+  language        for the table of languages
+  outcomes        {\"NAME\": {\"score\": 0..1, \"cost\": usd}} or {\"NAME\": score}, where NAME is a tier,
+                  level, target or model; a cost left out is estimated from the configured prices
+  p_small, p_mid, p_strong, p_reason
+                  scores of simple, moderate, complex and reasoning
+
+Other keys are ignored. Baselines stand beside the router: random, length, and TF-IDF (baseline.json
+beside the bundle). \u{25b2} the router is better than that baseline, \u{25bc} worse, in 95 % of paired resamples.
+
+Gates, for CI:
+  \"tier.accuracy\".min = 0.6              every section that has the figure
+  \"intent.ece\".max = 0.1
+  [sections.flask]
+  \"difficulty.spearman\".min = 0.3
+
+Examples:
+  pointsman eval labelled.jsonl
+  pointsman eval --no-rules --report out a.jsonl.gz b.jsonl.gz
+  pointsman eval --json --gates gates.toml dev.jsonl > figures.json
+
+docs/metrics.md defines every figure.";
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    format: u32,
+    pointsman: &'static str,
+    /// `None`: no classifier.
+    bundle: Option<BundleName>,
+    settings: SettingsShown,
+    notes: &'a [String],
+    sections: &'a [Evaluation],
+    gates: &'a [GateResult],
+}
+
+#[derive(Serialize)]
+struct BundleName {
+    name: Arc<str>,
+    version: Arc<str>,
+}
+
+#[derive(Serialize)]
+struct SettingsShown {
+    rules: bool,
+    quality: f64,
+    resamples: usize,
+    seed: u64,
+}
+
+pub fn run(arguments: &EvalArguments, mut config: Config) -> Result<(), CliError> {
+    // What was typed is checked before anything takes time.
+    let gates = arguments.gates.as_deref().map(read_gates).transpose()?.unwrap_or_default();
+    let inputs = inputs(arguments)?;
+    if arguments.no_rules {
+        config.rules.clear();
+    }
+    let models = models(&arguments.models, &config)?;
+    let live = Live::start(offline(config))?;
+    let router = live.router();
+    let config = router.config();
+    if config.classifier.enabled {
+        live.load_classifier()?;
+    }
+    let router = live.router();
+    let (baseline, notes) = baseline(config);
+    let sections = sections(&inputs, &router, &models)?;
+    let resampling = Resampling { resamples: arguments.resamples as usize, seed: arguments.seed };
+    let settings = Settings { config, baseline: baseline.as_ref(), resampling };
+    let progress = bar(sections.len() as u64, "taking figures");
+    let evaluations: Vec<Evaluation> = sections
+        .iter()
+        .map(|section| {
+            let evaluation = evaluate(section, &settings);
+            progress.inc(1);
+            evaluation
+        })
+        .collect();
+    progress.finish_and_clear();
+    let results = gates::check(&gates, &evaluations);
+    let outcome =
+        Outcome { router: &router, resampling, notes: &notes, evaluations: &evaluations, results: &results };
+    if let Some(folder) = &arguments.report {
+        write_report(&outcome, folder, !arguments.no_rules)?;
+    }
+    let text =
+        if arguments.json { json(&outcome, !arguments.no_rules) } else { table::text(&notes, &evaluations) };
+    writeln!(anstream::stdout(), "{}", text.trim_end())
+        .map_err(|error| CliError::Io { what: "stdout".to_owned(), error })?;
+    let missed: Vec<String> =
+        results.iter().filter(|result| !result.passed).map(GateResult::sentence).collect();
+    if missed.is_empty() { Ok(()) } else { Err(CliError::Gates(missed)) }
+}
+
+/// Everything that table, JSON and report are made from.
+struct Outcome<'a> {
+    router: &'a Router,
+    resampling: Resampling,
+    notes: &'a [String],
+    evaluations: &'a [Evaluation],
+    results: &'a [GateResult],
+}
+
+fn read_gates(path: &Path) -> Result<Vec<Gate>, CliError> {
+    let wrong = |problem: String| format!("{}: {problem}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::Usage(wrong(error.to_string())))?;
+    gates::read(&text).map_err(|problems| {
+        let problems: Vec<String> = problems.into_iter().map(wrong).collect();
+        CliError::Usage(problems.join("\n"))
+    })
+}
+
+/// Gives every file a name of its own.
+fn inputs(arguments: &EvalArguments) -> Result<Vec<Input>, CliError> {
+    let (files, names) = (&arguments.files, &arguments.names);
+    if names.len() > files.len() {
+        return Err(CliError::Usage(format!("--name: {} names for {} files", names.len(), files.len())));
+    }
+    let mut inputs: Vec<Input> = Vec::with_capacity(files.len());
+    for (at, path) in files.iter().enumerate() {
+        let name = names.get(at).cloned().unwrap_or_else(|| input::stem(path));
+        if inputs.iter().any(|other| other.name == name) {
+            return Err(CliError::Usage(format!("two sections are called {name:?}: give each a --name")));
+        }
+        inputs.push(Input { name, path: path.clone() });
+    }
+    Ok(inputs)
+}
+
+fn models(written: &[String], config: &Config) -> Result<BTreeMap<String, Tier>, CliError> {
+    let none = BTreeMap::new();
+    let names = Names { config, models: &none, intents: &[] };
+    written
+        .iter()
+        .map(|pair| {
+            let wrong = |why: &str| CliError::Usage(format!("--models {pair}: {why}"));
+            // A model's name may hold an equals sign, a tier's seldom does.
+            let (model, tier) = pair.rsplit_once('=').ok_or_else(|| wrong("MODEL=TIER is expected"))?;
+            let tier = names.tier(tier).ok_or_else(|| wrong(&format!("there is no tier {tier:?}")))?;
+            Ok((model.to_owned(), tier))
+        })
+        .collect()
+}
+
+/// Returns the baseline beside the bundle, or a note that says why it is left out.
+fn baseline(config: &Config) -> (Option<Tfidf>, Vec<String>) {
+    let left_out = |why: String| (None, vec![format!("no TF-IDF baseline: {why}")]);
+    let bytes = match Bundle::baseline(config.classifier.bundle.as_deref()) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let how = "training/baseline.py makes one";
+            return left_out(format!("the bundle's folder has no baseline.json; {how}"));
+        }
+        Err(error) => return left_out(error.to_string()),
+    };
+    let baseline = match Tfidf::read(&bytes) {
+        Ok(baseline) => baseline,
+        Err(why) => return left_out(format!("baseline.json: {why}")),
+    };
+    let unknown = config.tiers.iter().find(|tier| !baseline.levels().contains(&tier.level));
+    match unknown {
+        Some(tier) => left_out(format!("baseline.json has no level {:?}", tier.level)),
+        None => (Some(baseline), Vec::new()),
+    }
+}
+
+/// Reads every file, then asks the router; all bad lines of all files come first.
+fn sections(
+    inputs: &[Input],
+    router: &Arc<Router>,
+    models: &BTreeMap<String, Tier>,
+) -> Result<Vec<Section>, CliError> {
+    let intents = router.classifier().map_or(&[][..], |description| &description.intents);
+    let names = Names { config: router.config(), models, intents };
+    let samples = input::read_all(inputs, &names)?;
+    let progress = bar(samples.iter().map(Vec::len).sum::<usize>() as u64, "routing");
+    let runtime = runtime()?;
+    let mut sections = Vec::with_capacity(inputs.len());
+    for (input, samples) in inputs.iter().zip(samples) {
+        let asked = judge::ask(router, &samples, lines::IN_FLIGHT, || progress.inc(1));
+        let facts = runtime.block_on(asked).map_err(|failed| input.bad_lines(failed))?;
+        let (name, file) = (input.name.clone(), input.path.display().to_string());
+        sections.push(Section { name, file, samples, facts });
+    }
+    progress.finish_and_clear();
+    Ok(sections)
+}
+
+/// A bar on stderr; nothing when that is no terminal.
+fn bar(length: u64, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:15} {bar:40} {pos}/{len} {eta} left")
+        .expect("the template is a constant");
+    let bar = ProgressBar::new(length).with_style(style).with_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn json(outcome: &Outcome<'_>, rules: bool) -> String {
+    let document = Document {
+        format: FORMAT,
+        pointsman: env!("CARGO_PKG_VERSION"),
+        bundle: outcome.router.classifier().map(|classifier| BundleName {
+            name: Arc::clone(&classifier.name),
+            version: Arc::clone(&classifier.version),
+        }),
+        settings: SettingsShown {
+            rules,
+            quality: outcome.router.config().policy.quality,
+            resamples: outcome.resampling.resamples,
+            seed: outcome.resampling.seed,
+        },
+        notes: outcome.notes,
+        sections: outcome.evaluations,
+        gates: outcome.results,
+    };
+    serde_json::to_string_pretty(&document).expect("figures are plain data")
+}
+
+fn write_report(outcome: &Outcome<'_>, folder: &Path, rules: bool) -> Result<(), CliError> {
+    let bundle = outcome.router.classifier().map_or_else(
+        || "no classifier".to_owned(),
+        |classifier| format!("{} {}", classifier.name, classifier.version),
+    );
+    let head = Head {
+        title: "pointsman evaluation",
+        bundle,
+        rules,
+        quality: outcome.router.config().policy.quality,
+        resampling: outcome.resampling,
+        notes: outcome.notes,
+        gates: outcome.results,
+    };
+    let html = page(&head, outcome.evaluations)?;
+    let path = folder.join(REPORT_FILE);
+    let failed = |error| CliError::Io { what: path.display().to_string(), error };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::write(&path, html).map_err(failed)?;
+    anstream::eprintln!("report: {}", path.display());
+    Ok(())
+}

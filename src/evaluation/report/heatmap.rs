@@ -1,0 +1,82 @@
+//! The confusion heat map as an SVG text: a grid of cells, written by hand since it is nothing more.
+
+use maud::{Markup, html};
+
+use crate::evaluation::views::Confusion;
+
+const CELL_PX: usize = 46;
+const CELL_HEIGHT_PX: usize = 30;
+const CHARACTER_PX: usize = 8;
+/// Names above the columns are turned; this share of their length is their height.
+const TURNED: f64 = 0.72;
+
+/// Draws counts by label (row) and prediction (column); the darker a cell, the larger its share of the row.
+pub fn confusion(confusion: &Confusion) -> Markup {
+    let names = &confusion.labels;
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) * CHARACTER_PX;
+    let left = longest + 34;
+    let top = (longest as f64 * TURNED) as usize + 34;
+    let right_room = (longest as f64 * TURNED) as usize + 8;
+    let (width, height) = (left + names.len() * CELL_PX + right_room, top + names.len() * CELL_HEIGHT_PX + 8);
+    let title = format!("Confusion of the {}", confusion.of);
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (width) " " (height) } width=(width)
+            height=(height) role="img" aria-label=(title) font-family="sans-serif" font-size="14" {
+            text x=(left) y="16" fill="#1f2328" font-style="italic" { "predicted" }
+            text x="14" y=(top + names.len() * CELL_HEIGHT_PX / 2) fill="#1f2328" font-style="italic"
+                text-anchor="middle"
+                transform={ "rotate(-90 14 " (top + names.len() * CELL_HEIGHT_PX / 2) ")" } { "label" }
+            @for (at, name) in names.iter().enumerate() {
+                @let x = left + at * CELL_PX + CELL_PX / 2;
+                text x=(x) y=(top - 8) fill="#1f2328" transform={ "rotate(-45 " (x) " " (top - 8) ")" } {
+                    (name)
+                }
+                text x=(left - 8) y=(top + at * CELL_HEIGHT_PX + CELL_HEIGHT_PX / 2 + 5) fill="#1f2328"
+                    text-anchor="end" { (name) }
+            }
+            @for (row, counts) in confusion.counts.iter().enumerate() {
+                @let all: u32 = counts.iter().sum();
+                @for (column, &count) in counts.iter().enumerate() {
+                    @let share = f64::from(count) / f64::from(all.max(1));
+                    @let (x, y) = (left + column * CELL_PX, top + row * CELL_HEIGHT_PX);
+                    rect x=(x + 1) y=(y + 1) width=(CELL_PX - 2) height=(CELL_HEIGHT_PX - 2)
+                        fill=(shade(share)) {
+                        title { (names[row]) " predicted as " (names[column]) ": " (count) " of " (all) }
+                    }
+                    @if count > 0 {
+                        text x=(x + CELL_PX / 2) y=(y + CELL_HEIGHT_PX / 2 + 5) text-anchor="middle"
+                            font-size="13" fill=(if share > 0.5 { "#ffffff" } else { "#0b2239" }) {
+                            (count)
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the colour of a share: from near white to a deep blue, each legible with its own text.
+fn shade(share: f64) -> String {
+    const NONE: [f64; 3] = [238.0, 243.0, 248.0];
+    const ALL: [f64; 3] = [0.0, 84.0, 147.0];
+    let share = share.clamp(0.0, 1.0).powf(0.8);
+    let [red, green, blue] = std::array::from_fn(|at| (NONE[at] + share * (ALL[at] - NONE[at])) as u8);
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_become_darker() {
+        assert_eq!((shade(0.0).as_str(), shade(1.0).as_str()), ("#eef3f8", "#005493"));
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let one = Confusion { of: "tier", labels: vec!["<b>".into()], counts: vec![vec![3]] };
+        let svg = confusion(&one).into_string();
+        assert!(svg.contains("&lt;b&gt;") && !svg.contains("<b>"), "{svg}");
+    }
+}
