@@ -3,8 +3,8 @@
     python baseline.py --out ../onnx/0.1.0                 from the corpus
     python baseline.py --out ../onnx/0.1.0 --data DIR      also from the measured outcomes of the public sets
 
-Writes OUT/baseline.json. Run it again after a bundle was exported: it lies beside the model, and its corpus should be
-the model's own. `--golden FILE` also writes a few prompts with their probabilities, for the test of the Rust reader.
+Writes OUT/baseline.json. export.py --baselines does the same for a new bundle: the corpus of the baseline should be the
+model's own. `--golden FILE` also writes a few prompts with their probabilities, for the test of the Rust reader.
 """
 
 import argparse
@@ -51,17 +51,22 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, help="write prompts and their probabilities here, as JSON lines")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    examples, sets = read(arguments.data)
-    baseline = train(examples, arguments.words) | {"trained_on": sets}
-    text = json.dumps(baseline, ensure_ascii=False, separators=(",", ":")) + "\n"
-    if len(text.encode()) > BYTES_MAX:
-        raise SystemExit(f"{len(text.encode())} bytes, at most {BYTES_MAX}: take fewer --words")
-    (arguments.out / FILE).write_text(text, encoding="utf-8")
-    print(f"{arguments.out / FILE}: {len(text.encode())} bytes, {len(baseline['words'])} words, {len(examples)} rows")
-    test = data.corpus_examples()["test"]
-    print_figures(baseline, test)
+    baseline = write(arguments.data, arguments.out / FILE, arguments.words)
+    print_figures(baseline, data.corpus_examples()["test"])
     if arguments.golden:
         write_golden(baseline, arguments.golden)
+
+
+def write(directory: Path | None, path: Path, words: int = WORDS) -> dict:
+    """Trains on the corpus and, from `directory`, on measured outcomes; returns what it wrote."""
+    examples, sets = read(directory)
+    baseline = train(examples, words) | {"trained_on": sets}
+    text = json.dumps(baseline, ensure_ascii=False, separators=(",", ":")) + "\n"
+    if len(text.encode()) > BYTES_MAX:
+        raise SystemExit(f"{path}: {len(text.encode())} bytes, at most {BYTES_MAX}: take fewer --words")
+    path.write_text(text, encoding="utf-8")
+    print(f"{path}: {len(text.encode())} bytes, {len(baseline['words'])} words, {len(examples)} rows")
+    return baseline
 
 
 def read(directory: Path | None) -> tuple[list, list[str]]:

@@ -2,7 +2,7 @@
 LABELING.md). Prints its counts; exits 1 with file:line for every problem.
 
     python corpus.py                check and count
-    python corpus.py --full         also intent x tier for each language
+    python corpus.py --full         also intent x tier for each language, and near duplicates within a split
     python corpus.py --agreement    also how far author and reviewer agree
     python corpus.py --split test   only print the rows of a split, as `pointsman eval` reads them
 """
@@ -36,7 +36,7 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="directory of *.jsonl and splits.toml")
-    parser.add_argument("--full", action="store_true", help="print intent x tier for each language")
+    parser.add_argument("--full", action="store_true", help="print intent x tier for each language, and near duplicates")
     parser.add_argument("--agreement", action="store_true", help="print Cohen's kappa of author and reviewer")
     parser.add_argument("--split", choices=SPLITS, help="print the rows of this split and nothing else")
     arguments = parser.parse_args()
@@ -54,8 +54,10 @@ def main() -> None:
     print_counts(kept, splits, arguments.full)
     if arguments.agreement:
         print_agreement(kept)
-    for warning in warnings:
+    for warning in warnings if arguments.full else []:
         print(f"warning: {warning}")
+    if warnings and not arguments.full:
+        print(f"\n{len(warnings)} near duplicates within a split, mostly contrast sets on one text; --full lists them")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     sys.exit(1 if problems else 0)

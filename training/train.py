@@ -214,10 +214,11 @@ def evaluate(classifier, tokenizer, examples: list[data.Example], device) -> dic
     sufficiency_loss = 0.0
     for start in range(0, len(rows), 32):
         part = rows[start : start + 32]
-        intent_logits, sufficiency_logits, _ = classifier(*batches.pad([ids for ids, _ in part], device))
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+            intent_logits, sufficiency_logits, _ = classifier(*batches.pad([ids for ids, _ in part], device))
         hard = torch.tensor([[float(e.tier <= level) for level in range(3)] for _, e in part], device=device)
         sufficiency_loss += functional.binary_cross_entropy_with_logits(
-            sufficiency_logits, hard, reduction="sum"
+            sufficiency_logits.float(), hard, reduction="sum"
         ).item()
         tiers = (sufficiency_logits < 0).sum(1).tolist()
         for (_, example), intent, tier in zip(part, intent_logits.argmax(1).tolist(), tiers, strict=True):
