@@ -102,7 +102,7 @@ impl Tfidf {
         Guess { intent: Arc::clone(&self.file.intents[best]), intent_confidence: 1.0 / sum, sufficiency }
     }
 
-    /// Returns (word, count times inverse document frequency) of the known words, of length 1.
+    /// Returns (word, (1 + ln count) times inverse document frequency) of the known words, of length 1.
     fn features(&self, text: &str) -> Vec<(usize, f64)> {
         let lower = text.to_lowercase();
         let mut counts: BTreeMap<usize, f64> = BTreeMap::new();
@@ -112,7 +112,7 @@ impl Tfidf {
             }
         }
         let weighted: Vec<(usize, f64)> =
-            counts.into_iter().map(|(place, count)| (place, count * self.file.idf[place])).collect();
+            counts.into_iter().map(|(place, count)| (place, (1.0 + f64::ln(count)) * self.file.idf[place])).collect();
         let length = weighted.iter().map(|(_, value)| value * value).sum::<f64>().sqrt();
         weighted.into_iter().map(|(place, value)| (place, value / length)).collect()
     }
