@@ -18,7 +18,15 @@ BOILERPLATE_HARD_P = 0.08
 PUBLIC_FACTOR = 1 / 3
 # Letters to one typing error: a careful, a hasty and a very poor typist.
 LETTERS_A_TYPO = (40, 20, 12)
-NEIGHBOURS = "abcdefghijklmnopqrstuvwxyz ;,.:"
+# What a slipping finger puts in place of a letter.
+SLIPS = "abcdefghijklmnopqrstuvwxyz ;,.:"
+BLOCKS = (1, 1, 2, 3)
+BLOCKS_LAST_P = 0.7
+# What the manifest records.
+RECORDED = (
+    "TYPO_P", "POLITE_P", "SYSTEM_P", "EARLIER_TURNS_P", "BOILERPLATE_EASY_P", "BOILERPLATE_HARD_P", "PUBLIC_FACTOR",
+    "LETTERS_A_TYPO", "SLIPS", "BLOCKS", "BLOCKS_LAST_P",
+)  # fmt: skip
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -122,8 +130,8 @@ def augment(example: Example, others: list[Example], rng: random.Random) -> list
 
 
 def with_boilerplate(text: str, rng: random.Random) -> str:
-    blocks = rng.sample(BOILERPLATE, rng.choice((1, 1, 2, 3)))
-    if rng.random() < 0.7:
+    blocks = rng.sample(BOILERPLATE, rng.choice(BLOCKS))
+    if rng.random() < BLOCKS_LAST_P:
         return "\n\n".join([text, *blocks])
     return "\n\n".join([*blocks, text])
 
@@ -143,5 +151,5 @@ def with_typos(text: str, rng: random.Random) -> str:
         elif kind == 2:
             letters.insert(spot, letters[spot])
         else:
-            letters[spot] = rng.choice(NEIGHBOURS)
+            letters[spot] = rng.choice(SLIPS)
     return "".join(letters)

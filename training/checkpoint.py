@@ -12,6 +12,7 @@ def save(path: Path, parts: dict, settings: dict, provenances: list, progress: t
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {
         "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all(),
         "settings": json.dumps(settings, sort_keys=True),
         "data": json.dumps(provenances, sort_keys=True),
         "progress": progress,
@@ -32,5 +33,7 @@ def resume(path: Path, parts: dict, settings: dict, provenances: list) -> tuple:
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["random"])
+    if len(state["random_cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["random_cuda"])
     print(f"resumed at step {state['progress'][0]}")
     return state["progress"]

@@ -30,6 +30,7 @@ class Example:
     source: str
     language: str = "en"
     tier: int | None = None
+    gain: float | None = None  # measured: score of a strong model less that of a small one, -1 to 1
     teacher_intent: list[float] | None = None  # probability of each intent, from earlier runs
     base_embedding: object | None = None  # tensor [width]: the base's before the training, of length 1
 
@@ -73,7 +74,7 @@ def public_examples(directory: Path, source: dict) -> list[Example]:
         for row in map(json.loads, lines):
             intent = INTENT_INDEX[row["intent"]] if "intent" in row else None
             messages = [{"role": "user", "content": row["prompt"]}]
-            examples.append(Example(messages, intent, row_sufficiency(row), source["name"]))
+            examples.append(Example(messages, intent, row_sufficiency(row), source["name"], gain=row_gain(row)))
     return examples
 
 
@@ -86,6 +87,13 @@ def row_sufficiency(row: dict) -> list[float] | None:
     if row.get("tier") is not None:
         return smoothed(LEVEL_INDEX[row["tier"]], PRIOR_SMOOTHING)
     return None
+
+
+def row_gain(row: dict) -> float | None:
+    """Returns p_strong - p_small as measured, negative ones too, as the evaluation reads it."""
+    if row.get("p_small") is None or row.get("p_strong") is None:
+        return None
+    return float(row["p_strong"]) - float(row["p_small"])
 
 
 def smoothed(tier: int, smoothing: float) -> list[float]:
@@ -101,7 +109,7 @@ def set_path(directory: Path, source: dict) -> Path:
     if not path.exists():
         sys.exit(
             f"{path}: missing. It is made from: {source['origin']} ({source['licence']}). "
-            "Build it in the form that sources.toml describes, or take the set out of train.py's MIX."
+            "Build it in the form that sources.toml describes, or take the set out of MIX in settings.py."
         )
     return path
 
@@ -121,7 +129,7 @@ def provenance(directory: Path | None, used: set[str]) -> list[dict]:
 
 def corpus_provenance(directory: Path = corpus.CORPUS) -> dict:
     digest, rows = hashlib.sha256(), 0
-    parts = {name: len(part) for name, part in corpus.load(directory).items()}
+    parts = corpus.load(directory)
     for path in sorted(directory.glob("*.jsonl")):
         content = path.read_bytes()
         digest.update(content)
@@ -131,10 +139,20 @@ def corpus_provenance(directory: Path = corpus.CORPUS) -> dict:
         "origin": "training/corpus of this repository: written for this project",
         "licence": "as this repository",
         "rows": rows,
-        "rows_by_split": parts,
+        "rows_by_split": {name: len(part) for name, part in parts.items()},
+        "train_batches": sorted({row["batch"] for row in parts["train"]}),
         "sha256": digest.hexdigest(),
         "splits_sha256": sha256(directory / "splits.toml"),
     }
+
+
+def check_held_out(run: Path) -> None:
+    """Exits when a run has trained on batches that are held out now: its weights would carry them into the figures."""
+    trained = set(json.loads((run / "run.json").read_text())["data"][0].get("train_batches", []))
+    leaked = trained - set(corpus_provenance()["train_batches"])
+    if not trained or leaked:
+        named = ", ".join(sorted(leaked)[:5]) or "it does not say which batches"
+        sys.exit(f"{run}: was trained on batches that are held out now ({named}); take another run")
 
 
 def sha256(path: Path) -> str:

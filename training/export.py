@@ -66,8 +66,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     run = json.loads((arguments.run / "run.json").read_text())
     # Calibration and figures read the corpus of now; the manifest must not claim them for another one.
-    if run["data"][0]["sha256"] != corpus_provenance()["sha256"]:
-        sys.exit(f"{arguments.run}: the corpus has changed since this run was trained; train again")
+    if run["data"][0] != corpus_provenance():
+        sys.exit(f"{arguments.run}: the corpus or its splits have changed since this run was trained; train again")
     if (arguments.out / arguments.version).exists() and not arguments.replace:
         sys.exit(f"{arguments.out / arguments.version}: exists; name another --version, or --replace it")
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def build(arguments, run: dict, work: Path) -> None:
         "best": run["best"],
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-    manifest["data"] = [corpus_provenance(), *run["data"][1:]]
+    manifest["data"] = run["data"]
     manifest["metrics"] = evaluate.measure(scorer, manifest, arguments.dev, arguments.data, arguments.baselines)
     manifest["metrics"]["latency_ms"] = latency(scorer)
     text = json.dumps(manifest, indent=1, ensure_ascii=False)

@@ -77,8 +77,8 @@ def targets_of(batch: list[tuple], settings: dict, sources: list[str], device) -
         "sufficiency_weight": [
             r["sufficiency"] * (e.sufficiency is not None) for e, r in zip(examples, rules, strict=True)
         ],
-        "gain": [e.sufficiency[2] - e.sufficiency[0] if e.sufficiency else 0.0 for e in examples],
-        "gain_weight": [r["gain"] * (e.sufficiency is not None) for e, r in zip(examples, rules, strict=True)],
+        "gain": [example.gain or 0.0 for example in examples],
+        "gain_weight": [r["gain"] * (e.gain is not None) for e, r in zip(examples, rules, strict=True)],
         "source": [0 if e.source == "corpus" else 1 + sources.index(e.source) for e in examples],
     }
     targets = {name: torch.tensor(values, device=device) for name, values in lists.items()}

@@ -1,4 +1,5 @@
-"""The network: a BERT encoder, a mean-pooled embedding, one head for the intent and one for the sufficiency."""
+"""The network: a BERT encoder, one head for the intent, one for the sufficiency, and an embedding: a linear map of the
+mean-pooled tokens that keeps the base's sense of likeness, whatever the other heads make of the encoder."""
 
 import json
 from pathlib import Path
@@ -37,6 +38,9 @@ class Classifier(nn.Module):
         width = 2 * config.hidden_size
         self.intent_head = mlp(width, head_hidden, intents, dropout)
         self.sufficiency_head = SufficiencyHead(width, head_hidden, 3, dropout)
+        self.embedding_head = nn.Linear(config.hidden_size, config.hidden_size)
+        nn.init.eye_(self.embedding_head.weight)
+        nn.init.zeros_(self.embedding_head.bias)
 
     def forward(self, input_ids, attention_mask):
         hidden = self.encoder(
@@ -46,7 +50,8 @@ class Classifier(nn.Module):
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
         features = torch.cat([hidden[:, 0], pooled], dim=1)
-        embedding = pooled / pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        mapped = self.embedding_head(pooled).float()
+        embedding = mapped / mapped.norm(dim=1, keepdim=True).clamp(min=1e-12)
         return self.intent_head(features), self.sufficiency_head(features), embedding
 
 

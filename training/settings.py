@@ -5,6 +5,7 @@ from pathlib import Path
 
 import augment
 import data
+from encode import INPUT
 from labels import INTENTS
 
 SEED = 7
@@ -30,10 +31,11 @@ SUFFICIENCY_LOSS = 1.0
 # Squared error of the gain, complex over simple, on sets with measured outcomes.
 GAIN_LOSS = 4.0
 # Cosine distance to the embedding of the base: custom intents by example rely on its sense of likeness.
-EMBEDDING_LOSS = 0.5
+EMBEDDING_LOSS = 1.5
 # Public sets were answered by other models and graded by other rules than ours: they rank prompts, and where their
 # levels lie is fitted by a scale and an offset of each set that are thrown away after the training.
 SOURCE_SCALES = True
+SCALE_RATE = 1e-2
 # Share of a teacher's probabilities in the targets of corpus rows (--teacher).
 TEACHER_SHARE = 0.5
 EVALUATE_STEPS = 200
@@ -63,27 +65,34 @@ REFINE = {"epochs": 2, "rates": 0.5, "corpus_times": 2, "public_rows": 0.4}
 SMOKE = {"vocabulary": 2000, "hidden": 32, "layers": 2, "heads": 2, "steps": 2, "batch": 8}
 
 # Not settings of a run by themselves.
-NOT_RECORDED = {"SMOKE", "REFINE", "BASE_NAME", "NOT_RECORDED", "INTENTS"}
+NOT_RECORDED = {"SMOKE", "REFINE", "BASE_NAME", "NOT_RECORDED", "NOT_SET", "INTENTS", "INPUT", "SEED"}
+# Recorded, but changed elsewhere: in the code of that name, or by an option of its own.
+NOT_SET = {"augment", "corpus_smoothing", "prior_smoothing", "intents", "input", "base", "smoke", "teachers", "refines"}
 
 
 def settings_of(arguments) -> dict:
     """Returns the settings of a run: the constants above, changed by --set and the other options."""
     settings = {name.lower(): value for name, value in globals().items() if name.isupper() and name not in NOT_RECORDED}
-    settings["augment"] = {
-        name.lower(): value for name, value in vars(augment).items() if name.endswith(("_P", "FACTOR"))
-    }
-    settings |= {"corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
-    settings |= {"intents": len(INTENTS), "base": arguments.base_name, "smoke": arguments.smoke, "steps_max": None}
-    settings |= {"teachers": [str(run.name) for run in arguments.teacher]}
+    settings["augment"] = {name.lower(): getattr(augment, name) for name in augment.RECORDED}
+    settings |= {"input": INPUT, "precision": "bfloat16", "corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
+    settings |= {"intents": len(INTENTS), "smoke": arguments.smoke, "steps_max": None}
+    settings["base"] = {"name": arguments.base_name} | weights_of(None if arguments.smoke else arguments.base)
+    settings["teachers"] = [weights_of(run) for run in arguments.teacher]
     if arguments.refine:
         settings |= refined(settings, arguments.refine)
     if arguments.smoke:
-        settings |= {"base": "random", "epochs": 1, "batch": SMOKE["batch"], "steps_max": SMOKE["steps"]}
+        settings |= {"base": {"name": "random"}, "epochs": 1, "batch": SMOKE["batch"], "steps_max": SMOKE["steps"]}
         settings |= {"mix": {"corpus": MIX["corpus"]}, "head_hidden": SMOKE["hidden"], "freeze_embeddings": False}
         settings |= {"embedding_loss": 0.0}
     for change in arguments.set:
         apply(settings, change)
     return settings
+
+
+def weights_of(directory: Path | None) -> dict:
+    """Returns the hash of a network's weights, so that the record says which they were."""
+    path = directory and directory / "model.safetensors"
+    return {"sha256": data.sha256(path)} if path and path.exists() else {}
 
 
 def refined(settings: dict, start: Path) -> dict:
@@ -96,14 +105,14 @@ def refined(settings: dict, start: Path) -> dict:
             mix[name] = rule | {"rows": int(rule["rows"] * REFINE["public_rows"])}
     rates = {name: settings[name] * REFINE["rates"] for name in ("encoder_rate", "head_rate")}
     earlier = json.loads((start / "run.json").read_text())
-    return rates | {"mix": mix, "epochs": REFINE["epochs"], "refines": earlier}
+    return rates | {"mix": mix, "epochs": REFINE["epochs"], "refines": earlier | weights_of(start)}
 
 
 def apply(settings: dict, change: str) -> None:
     """Carries out one --set: "epochs=1", "mix.corpus.times=2"; the value is JSON."""
     path, _, text = change.partition("=")
     *parents, last = path.split(".")
-    place = settings
+    place = settings if path.split(".")[0] not in NOT_SET else None
     for name in parents:
         place = place.get(name) if isinstance(place, dict) else None
     if not isinstance(place, dict) or last not in place:

@@ -8,7 +8,6 @@
 """
 
 import argparse
-import copy
 import json
 import math
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch.nn import functional
 from torch.optim import swa_utils
 from tqdm import tqdm
@@ -31,12 +30,14 @@ import model as network
 from encode import encode, load_tokenizer
 from labels import INTENTS
 from losses import Objective, targets_of
-from settings import BASE_NAME, MIX, SEED, settings_of
+from settings import BASE_NAME, SEED, settings_of
 from smoke import make_smoke
 
 
 def main() -> None:
     arguments = parse_arguments()
+    for run in [*arguments.teacher, *filter(None, [arguments.refine])]:
+        data.check_held_out(run)
     settings = settings_of(arguments)
     accelerator = Accelerator(
         mixed_precision="bf16", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
@@ -44,9 +45,9 @@ def main() -> None:
     parts = data.corpus_examples()
     pools = {"corpus": parts["train"]}
     for source in [] if arguments.smoke else data.sources():
-        if source["name"] in MIX:
+        if source["name"] in settings["mix"]:
             pools[source["name"]] = data.public_examples(arguments.data, source)
-    provenances = data.provenance(None if arguments.smoke else arguments.data, set(MIX))
+    provenances = data.provenance(None if arguments.smoke else arguments.data, set(settings["mix"]))
     if arguments.teacher:
         distill.teach(pools["corpus"], arguments.teacher, settings["teacher_share"], accelerator.device)
 
@@ -55,6 +56,7 @@ def main() -> None:
         distill.keep_embeddings(pools["corpus"], base, tokenizer, accelerator.device)
 
     finished = []
+    settings["processes"] = accelerator.num_processes
     for seed in arguments.seeds:
         out = arguments.out / f"seed-{seed}" if len(arguments.seeds) > 1 else arguments.out
         out.mkdir(parents=True, exist_ok=True)
@@ -62,11 +64,13 @@ def main() -> None:
         tokenizer, classifier = make_smoke(pools) if arguments.smoke else make_from_base(arguments.base, settings)
         if arguments.refine:
             classifier.load_state_dict(network.load(arguments.refine).state_dict())
-        tokenizer.save(str(out / "tokenizer.json"))
+        if accelerator.is_main_process:
+            tokenizer.save(str(out / "tokenizer.json"))
         best = train(
             accelerator, classifier, tokenizer, pools, parts["dev"], settings | {"seed": seed}, provenances, out
         )
         finished.append((best, out))
+        accelerator.free_memory()
     if len(finished) > 1 and accelerator.is_main_process:
         keep_best(finished, arguments.out)
 
@@ -119,12 +123,14 @@ def train(accelerator, classifier, tokenizer, pools, dev, settings, provenances,
     optimizer = torch.optim.AdamW(parameter_groups(objective, settings), weight_decay=settings["weight_decay"])
     processes = accelerator.num_processes
     epoch_steps = len(batches.draw_epoch(pools, settings, 0)) // (settings["batch"] * processes)
+    if epoch_steps == 0:
+        sys.exit("an epoch has fewer rows than a batch of every process: nothing to train")
     steps = epoch_steps * settings["epochs"]
     steps = max(1, min(steps, settings["steps_max"] or steps))
     warmup = max(1, int(steps * settings["warmup_share"]))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, warmup, steps))
     average = swa_utils.AveragedModel(
-        copy.deepcopy(classifier), multi_avg_fn=swa_utils.get_ema_multi_avg_fn(settings["mean_decay"])
+        classifier, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(settings["mean_decay"])
     ).to(accelerator.device)
     objective, optimizer = accelerator.prepare(objective, optimizer)
     bare = accelerator.unwrap_model(objective)
@@ -153,7 +159,9 @@ def train(accelerator, classifier, tokenizer, pools, dev, settings, provenances,
             bar.update()
             bar.set_postfix(loss=f"{running:.3f}")
             if step % settings["evaluate_steps"] == 0 or step == steps:
+                # One process judges for all: a rounding difference must not let one stop and leave the others waiting.
                 figures = evaluate(average.module, tokenizer, dev, accelerator.device)
+                figures = broadcast_object_list([figures])[0]
                 entry = {"step": step, "loss": round(running, 4), "seconds": round(time.time() - started), **figures}
                 better = best is None or figures["score"] >= best["score"]
                 best, bad = (entry, 0) if better else (best, bad + 1)
@@ -163,12 +171,12 @@ def train(accelerator, classifier, tokenizer, pools, dev, settings, provenances,
                     network.save(average.module, out, settings)
                     report = {"settings": settings, "data": provenances, "best": best, "steps": steps}
                     (out / "run.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-            if step % settings["checkpoint_steps"] == 0 and accelerator.is_main_process:
+            if (step % settings["checkpoint_steps"] == 0 or step == steps) and accelerator.is_main_process:
                 checkpoint.save(out / "checkpoint.pt", state, settings, provenances, (step, best, bad))
             if step == steps or bad >= settings["patience_evaluations"]:
                 break
     bar.close()
-    print(f"best on the corpus dev split: {best}")
+    accelerator.print(f"best on the corpus dev split: {best}")
     return best
 
 
@@ -182,10 +190,10 @@ def update(average, classifier, step: int, warmup: int) -> None:
 def parameter_groups(objective: Objective, settings: dict) -> list[dict]:
     classifier = objective.classifier
     embeddings, layers = classifier.encoder.embeddings, classifier.encoder.encoder.layer
-    heads = [*classifier.intent_head.parameters(), *classifier.sufficiency_head.parameters()]
+    heads = [classifier.intent_head, classifier.sufficiency_head, classifier.embedding_head]
     groups = [
-        {"params": heads, "lr": settings["head_rate"]},
-        {"params": objective.scale_parameters(), "lr": settings["head_rate"], "weight_decay": 0.0},
+        {"params": [p for head in heads for p in head.parameters()], "lr": settings["head_rate"]},
+        {"params": objective.scale_parameters(), "lr": settings["scale_rate"], "weight_decay": 0.0},
     ]
     for depth, layer in enumerate(reversed(layers)):
         decayed = settings["encoder_rate"] * settings["layer_decay"] ** depth
