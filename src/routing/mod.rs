@@ -8,6 +8,7 @@ pub mod admit;
 mod bounds;
 pub mod classifier;
 pub mod cost;
+pub mod language;
 pub mod line;
 mod patterns;
 pub mod policy;
