@@ -12,7 +12,7 @@ use super::{
 use crate::prompt::Tier;
 
 /// The most that the intents may hold. Each example costs one inference when a bundle is loaded and some
-/// 0.1 microseconds a request.
+/// 0.03 microseconds a request.
 const INTENTS_MAX: usize = 200;
 const EXAMPLES_PER_INTENT_MAX: usize = 100;
 const EXAMPLES_MAX: usize = 2000;

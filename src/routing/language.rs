@@ -1,6 +1,6 @@
 //! The language of a prompt, stated or detected, and whether the classifier reads it well.
 //!
-//! Detection costs some 50 microseconds: it is for rules that ask and for prompts that were scored.
+//! Detection costs up to 70 microseconds: it is for rules that ask and for prompts that were scored.
 
 use std::collections::BTreeSet;
 
