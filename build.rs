@@ -4,7 +4,12 @@
 #[path = "build/onnxruntime.rs"]
 mod onnxruntime;
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message;
 
@@ -17,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn compile_protos(out: &std::path::Path) -> Result<(), Box<dyn Error>> {
+fn compile_protos(out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true);
@@ -29,7 +34,7 @@ fn compile_protos(out: &std::path::Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Names the folder of the bundle that `onnx/default` points to; its files go into the binary.
-fn point_to_default_bundle(root: &std::path::Path, out: &std::path::Path) -> Result<(), Box<dyn Error>> {
+fn point_to_default_bundle(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=onnx");
     let pointer = root.join("onnx/default");
     let version = fs::read_to_string(&pointer)
@@ -42,9 +47,11 @@ fn point_to_default_bundle(root: &std::path::Path, out: &std::path::Path) -> Res
         }
     }
     println!("cargo:rustc-env=POINTSMAN_DEFAULT_BUNDLE={}", folder.display());
-    // A bundle may have no baseline: an empty file says so.
-    let baseline = folder.join("baseline.json");
-    let content = if baseline.is_file() { fs::read(&baseline)? } else { Vec::new() };
-    fs::write(out.join("baseline.json"), content)?;
+    // A bundle may have no baseline and no background: an empty file says so.
+    for optional in ["baseline.json", "background.f32"] {
+        let file = folder.join(optional);
+        let content = if file.is_file() { fs::read(&file)? } else { Vec::new() };
+        fs::write(out.join(optional), content)?;
+    }
     Ok(())
 }

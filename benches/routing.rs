@@ -14,6 +14,8 @@ use pointsman::{
         admit::admit,
         classifier::{Bundle, Classifier, Encoder, Excerpt, OnnxClassifier, Scores, TokenDensity},
         cost::{TokenCount, count_by_length},
+        intents::ExampleIntents,
+        language::detect,
         policy::{Evidence, Question, decide},
         rules::{Hits, RuleSet},
         sessions::Sessions,
@@ -95,7 +97,10 @@ fn policy(criterion: &mut Criterion) {
     };
     let hits = Hits::default();
     let evidences = [
-        ("scores", Evidence::Scores { scores: &scores, levels: &levels, cached: false }),
+        (
+            "scores",
+            Evidence::Scores { scores: &scores, levels: &levels, cached: false, claim: None, unread: None },
+        ),
         ("no scores", Evidence::None { why: "the classifier's queue is full" }),
     ];
     let mut group = criterion.benchmark_group("policy");
@@ -113,6 +118,47 @@ fn policy(criterion: &mut Criterion) {
                 }))
             });
         });
+    }
+    group.finish();
+}
+
+fn intents(criterion: &mut Criterion) {
+    const INTENTS: usize = 50;
+    const EXAMPLES: usize = 20;
+    const WIDTH: usize = 384;
+    let points = points(INTENTS * EXAMPLES + 1, WIDTH);
+    let (prompt, examples) = points.split_first().expect("more than one point");
+    let groups = examples.chunks(EXAMPLES).map(<[Vec<f32>]>::to_vec).collect();
+    let intents = ExampleIntents::new(groups, 0.01, &examples[..EXAMPLES]);
+    let mut group = criterion.benchmark_group("intents by example");
+    group.bench_function(format!("{INTENTS} intents of {EXAMPLES} examples"), |bencher| {
+        bencher.iter(|| intents.claim(black_box(prompt)));
+    });
+    group.finish();
+}
+
+/// Returns points that spread over the unit sphere, always the same.
+fn points(count: usize, width: usize) -> Vec<Vec<f32>> {
+    let mut state = 1_u32;
+    let mut number = || {
+        // Numerical Recipes' linear congruential generator: any spread will do.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state as f32 / u32::MAX as f32 - 0.5
+    };
+    (0..count)
+        .map(|_| {
+            let point: Vec<f32> = (0..width).map(|_| number()).collect();
+            let length = point.iter().map(|x| x * x).sum::<f32>().sqrt();
+            point.into_iter().map(|x| x / length).collect()
+        })
+        .collect()
+}
+
+fn language(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("language");
+    for (name, passage) in [("2 KB English", ENGLISH), ("2 KB German", GERMAN), ("2 KB Japanese", JAPANESE)] {
+        let text = text(passage, PROMPT_BYTES);
+        group.bench_function(name, |bencher| bencher.iter(|| detect(black_box(&text))));
     }
     group.finish();
 }
@@ -311,6 +357,6 @@ criterion_group! {
         .measurement_time(MEASURE)
         .sample_size(SAMPLES)
         .without_plots();
-    targets = rules, tokenize, policy, route
+    targets = rules, tokenize, policy, intents, language, route
 }
 criterion_main!(benches);

@@ -16,6 +16,10 @@ const DECISIONS: &str = "pointsman_decisions_total";
 const REFUSED: &str = "pointsman_refused_total";
 /// Requests that no scores were had for although they were asked for, by reason.
 const UNSCORED: &str = "pointsman_classifier_unscored_total";
+/// Scored requests in a language that the classifier does not read well, by language.
+const UNREAD: &str = "pointsman_classifier_unread_total";
+/// Scored requests that an intent by example claimed, by intent.
+const CLAIMED: &str = "pointsman_intent_claimed_total";
 /// Jobs whose caller was gone before a session was free.
 const SKIPPED: &str = "pointsman_classifier_skipped_total";
 /// Jobs that wait for a session.
@@ -79,6 +83,11 @@ fn describe() {
     describe_counter!(DECISIONS, "Decisions by tier and source");
     describe_counter!(REFUSED, "Requests that got no decision, by reason");
     describe_counter!(UNSCORED, "Requests that the classifier was asked for and did not score, by reason");
+    describe_counter!(
+        UNREAD,
+        "Scored requests in a language that the classifier does not read well, by language"
+    );
+    describe_counter!(CLAIMED, "Scored requests that an intent by example claimed, by intent");
     describe_counter!(SKIPPED, "Queued requests whose caller was gone before a session was free");
     describe_gauge!(WAITING, "Requests waiting for a classifier session");
     describe_gauge!(READY, "1 while everything that the configuration asks for is ready, else 0");
@@ -114,6 +123,16 @@ pub fn refused(reason: &'static str) {
 /// Counts a request that the classifier was asked for and did not score.
 pub fn unscored(reason: &'static str) {
     counter!(UNSCORED, "reason" => reason).increment(1);
+}
+
+/// Counts a scored request whose language (ISO 639-1) or script the classifier does not read well.
+pub fn unread(language: &'static str) {
+    counter!(UNREAD, "language" => language).increment(1);
+}
+
+/// Counts a scored request that an intent of the configuration claimed by its examples.
+pub fn claimed(intent: &str) {
+    counter!(CLAIMED, "intent" => intent.to_owned()).increment(1);
 }
 
 /// Counts a queued request whose caller was gone.

@@ -11,6 +11,7 @@ use super::{CliError, configuration, show};
 use crate::{
     config,
     live::{Live, LiveError},
+    routing::{Router, intents::review},
 };
 
 #[derive(Debug, Args)]
@@ -46,12 +47,20 @@ pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliE
     print(&format!("{summary}\n{bundle}"))
 }
 
-/// Loads the bundle as `serve` would: hashes, graph, golden samples, labels against the file.
+/// Loads the bundle as `serve` would: hashes, graph, golden samples, labels against the file, examples.
 fn check_bundle(live: &Live) -> Result<String, LiveError> {
     live.load_classifier()?;
     let router = live.router();
     let description = router.classifier().expect("it was loaded above");
-    Ok(format!("bundle     {} {}, {}", description.name, description.version, description.runs))
+    let bundle = format!("bundle     {} {}, {}", description.name, description.version, description.runs);
+    Ok(bundle + &intents(&router))
+}
+
+/// Returns the figures and warnings of intents by example, a line each, empty without them.
+fn intents(router: &Router) -> String {
+    let read = router.classifier().and_then(|description| description.languages.as_ref());
+    let Some(intents) = router.example_intents() else { return String::new() };
+    show::intents(&review(intents, router.config(), read))
 }
 
 fn print(text: &str) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Reset, Style};
 use crate::{
     config::Config,
     prompt::{Decision, TokenCountSource},
-    routing::Router,
+    routing::{Router, intents::Review},
 };
 
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -98,6 +98,25 @@ fn timings(decision: &Decision) -> String {
     ];
     let parts: Vec<String> = stages.iter().map(|(stage, us)| format!("{stage} {us}")).collect();
     format!("{:.2} ms ({} µs)", timings.total_us as f64 / 1000.0, parts.join(", "))
+}
+
+/// Returns intents by example with their warnings, each on a line of its own after a line break.
+pub fn intents(reviews: &[Review]) -> String {
+    let width = reviews.iter().map(|review| review.name.chars().count()).max().unwrap_or_default();
+    let mut text = String::new();
+    for (at, review) in reviews.iter().enumerate() {
+        let label = if at == 0 { "intents" } else { "" };
+        let Review { name, examples, threshold, recalled, warnings } = review;
+        let _ = write!(
+            text,
+            "\n{LABEL}{label:<10}{RESET} {name:<width$}  {examples} examples, threshold {threshold:.2}, \
+             {recalled} recognised by the others"
+        );
+        for warning in warnings {
+            let _ = write!(text, "\n{WARN}warning:{RESET} intent {name}: {warning}");
+        }
+    }
+    text
 }
 
 /// Returns a configuration as a table of tiers and targets.

@@ -10,9 +10,10 @@ use std::{
 use super::{
     ClassifierConfig, Config, Device, Limits, LowConfidence, Objective, Order, PolicyConfig, QueueFull,
     ServerConfig, SessionFloor, SessionsConfig, TargetConfig, TargetIndex, TierConfig, TierLimits,
+    check_intents::check_intents,
     check_rules::check_rules,
     duplicates,
-    file::{FeatureFile, File, IntentFile, TargetFile, TierFile},
+    file::{FeatureFile, File, TargetFile, TierFile},
     read::SourceText,
 };
 use crate::prompt::{Features, TargetId, Tier};
@@ -52,11 +53,7 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
     let tiers = check_tiers(&file.tiers, &targets, source);
     let names = Names { tiers: &tiers, targets: &targets };
     let rules = check_rules(&file.rules, &names, source);
-    let intents = file
-        .intents
-        .iter()
-        .map(|(name, intent)| (Arc::from(name.as_str()), check_intent(name, intent, &names, source)))
-        .collect();
+    let intents = check_intents(&file.intents, &names, source);
     let policy = check_policy(file, &names, source);
     let classifier = check_classifier(file, folder, source);
     let limits = Limits {
@@ -427,25 +424,6 @@ fn check_tiers(
         .collect();
     unique(tiers.iter().map(|tier| &*tier.name), |at| format!("tiers[{at}].name"), source);
     tiers
-}
-
-fn check_intent(
-    intent: &str,
-    written: &IntentFile,
-    names: &Names<'_>,
-    source: &mut SourceText<'_>,
-) -> TierLimits {
-    let prefix = format!("intents.{intent}");
-    let limits = names.limits(written.tier_min.as_ref(), written.tier_max.as_ref(), &prefix, source);
-    match names.tier(written.tier.as_ref(), format!("{prefix}.tier"), source) {
-        None => limits,
-        Some(tier) => {
-            if limits != TierLimits::default() {
-                source.problem(format!("{prefix}.tier"), "leaves no use for tier_min and tier_max");
-            }
-            TierLimits { tier_min: Some(tier), tier_max: Some(tier) }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 //! Everything optional or required is decided in `check`; here every key may be absent, so that
 //! one missing key does not hide the other problems. Unknown keys are errors.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,8 +27,8 @@ pub struct File {
     pub targets: Vec<TargetFile>,
     /// Rules, in order: the first that decides wins, limits add up.
     pub rules: Vec<RuleFile>,
-    /// Limits by predicted intent, keyed by the intent's name.
-    pub intents: BTreeMap<String, IntentFile>,
+    /// What follows from an intent: of the bundle, or of your own by a few examples.
+    pub intents: Vec<IntentFile>,
 }
 
 /// Listeners, sizes and shutdown.
@@ -286,7 +284,7 @@ pub struct RuleFile {
     pub tier: Option<String>,
     /// Decides: this target.
     pub target: Option<String>,
-    /// Decides: this intent; its tier comes from `[intents]` or from the classifier.
+    /// Decides: this intent; its tier comes from `[[intents]]` or from the classifier.
     pub intent: Option<String>,
     /// Limits: no tier below this.
     pub tier_min: Option<String>,
@@ -309,12 +307,22 @@ pub enum TextSourceFile {
     System,
 }
 
-/// What follows from one predicted intent.
+/// What follows from one intent: of the bundle, or the operator's own when it has examples.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntentFile {
+    /// One of the bundle's intents; with `examples` a name that the bundle does not have. Unique.
+    #[schemars(required)]
+    pub name: Option<String>,
+    /// Prompts of this kind, as users would write them, at least two: it becomes an intent of your own.
+    pub examples: Option<Vec<String>>,
+    /// Share of ordinary prompts that it may claim by mistake, 0 to 0.5; with `examples` only. Default 0.01.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub false_positives_max: Option<f64>,
     /// Always this tier.
     pub tier: Option<String>,
+    /// Always this target, where it can take the request; with `examples` only.
+    pub target: Option<String>,
     /// No tier below this.
     pub tier_min: Option<String>,
     /// No tier above this.

@@ -4,18 +4,12 @@
 //! a target. Nothing downstream checks it again. Never opens a bundle or a socket.
 
 mod check;
+mod check_intents;
 mod check_rules;
 mod file;
 mod read;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::read::{read_file, read_text};
 use crate::prompt::{Features, TargetId, Tier};
@@ -47,8 +41,8 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// In the order in which they are tried.
     pub rules: Vec<RuleConfig>,
-    /// Limits by intent name.
-    pub intents: BTreeMap<Arc<str>, TierLimits>,
+    /// In the order in which they are written, names unique.
+    pub intents: Vec<IntentConfig>,
 }
 
 impl Config {
@@ -60,6 +54,11 @@ impl Config {
     /// Returns the index of the target with this id.
     pub fn target_named(&self, id: &str) -> Option<TargetIndex> {
         self.targets.iter().position(|target| &*target.id.0 == id).map(TargetIndex)
+    }
+
+    /// Returns what the operator set for the intent of this name.
+    pub fn intent_named(&self, name: &str) -> Option<&IntentConfig> {
+        self.intents.iter().find(|intent| &*intent.name == name)
     }
 
     /// Returns the strongest tier.
@@ -218,6 +217,33 @@ pub struct Fixes {
     pub tier: Option<Tier>,
     pub target: Option<TargetIndex>,
     pub intent: Option<Arc<str>>,
+}
+
+/// What follows from one intent: of the bundle, or the operator's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IntentConfig {
+    pub name: Arc<str>,
+    /// Both ends are one where the intent fixes a tier or a target.
+    pub limits: TierLimits,
+    pub target: Option<TargetIndex>,
+    /// What makes it the operator's own; `None` for one of the bundle's.
+    pub examples: Option<ExamplesConfig>,
+}
+
+impl IntentConfig {
+    /// Returns the tier that the intent leaves alone, `None` when there are several.
+    pub fn only_tier(&self) -> Option<Tier> {
+        self.limits.tier_min.filter(|min| self.limits.tier_max == Some(*min))
+    }
+}
+
+/// Prompts that an intent is recognised by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExamplesConfig {
+    /// At least two, none empty.
+    pub texts: Vec<String>,
+    /// Share of ordinary prompts that may be claimed by mistake, 0 to 0.5.
+    pub false_positives_max: f64,
 }
 
 /// Limits on the tier that a rule, an intent or a request sets.

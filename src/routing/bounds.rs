@@ -88,6 +88,11 @@ impl Bounds {
         self.min.tier < self.max.tier
     }
 
+    /// Returns whether this tier is allowed.
+    pub fn allow(&self, tier: Tier) -> bool {
+        self.min.tier <= tier && tier <= self.max.tier
+    }
+
     /// Returns the tier itself or the nearest allowed one; the highest allowed when none is.
     pub fn clamp(&self, tier: Tier) -> Tier {
         tier.max(self.min.tier).min(self.max.tier)

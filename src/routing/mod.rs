@@ -8,22 +8,28 @@ pub mod admit;
 mod bounds;
 pub mod classifier;
 pub mod cost;
+pub mod intents;
+pub mod language;
 pub mod line;
 mod patterns;
 pub mod policy;
+mod reader;
 pub mod rules;
 pub mod sessions;
+mod targets;
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher, RandomState},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use self::{
-    classifier::{Classifier, ClassifyError, Excerpt, Scores, StageTimes},
+    classifier::{Classifier, ClassifyError, StageTimes},
     cost::{TokenCount, count_by_density, count_by_length},
+    intents::{ExampleIntents, LearnError},
     policy::{Choice, Evidence, NoTarget, Question, decide, needs_scores, sufficiency},
+    reader::{Read, Reader},
     rules::{Hits, RuleSet, RulesError},
     sessions::Sessions,
 };
@@ -54,6 +60,10 @@ pub enum RouterError {
     LevelOrder { tier: usize, level: Arc<str> },
     #[error("{place}: the bundle has no intent {intent:?}; it has {known}")]
     UnknownIntent { place: String, intent: Arc<str>, known: String },
+    #[error("{place}: the bundle has an intent {intent:?} of its own: give the examples another name")]
+    IntentTaken { place: String, intent: Arc<str> },
+    #[error(transparent)]
+    Examples(#[from] LearnError),
 }
 
 /// One configuration with one classifier: what a request holds from start to end.
@@ -65,17 +75,10 @@ pub struct Router {
     sessions: Arc<Sessions>,
 }
 
-/// The classifier with what belongs to its bundle.
-struct Reader {
-    classifier: Arc<dyn Classifier>,
-    /// Level of each tier.
-    levels: Vec<usize>,
-    cache: Option<moka::sync::Cache<u128, Arc<Scores>>>,
-    cache_keys: [RandomState; 2],
-}
-
 impl Router {
     /// Fits a configuration and a classifier together; without one, rules and default tier decide.
+    ///
+    /// Blocks while the classifier embeds the examples of intents, if there are any.
     pub fn new(
         config: Arc<Config>,
         classifier: Option<Arc<dyn Classifier>>,
@@ -94,7 +97,12 @@ impl Router {
 
     /// Returns what the classifier's scores stand for, `None` without a classifier.
     pub fn classifier(&self) -> Option<&classifier::Description> {
-        self.reader.as_ref().map(|reader| reader.classifier.describe())
+        self.reader.as_ref().map(Reader::describe)
+    }
+
+    /// Returns the intents by example, `None` without a classifier or without examples.
+    pub fn example_intents(&self) -> Option<&ExampleIntents> {
+        self.reader.as_ref()?.intents()
     }
 
     /// Decides; scores that do not come before `deadline` are done without.
@@ -112,8 +120,8 @@ impl Router {
             }
             Some(reader) => self.read(reader, prompt, deadline).await?,
         };
-        if let Reading::Scores { scores, .. } = &reading {
-            tokens = count_by_density(prompt, scores.density, tokens);
+        if let Reading::Scores(read) = &reading {
+            tokens = count_by_density(prompt, read.scores().density, tokens);
         }
 
         let read = Instant::now();
@@ -148,27 +156,15 @@ impl Router {
         Ok(decision)
     }
 
-    /// Asks the cache, then the classifier.
+    /// Reads the prompt, or says why the decision goes on without scores.
     async fn read(
         &self,
         reader: &Reader,
         prompt: &Prompt,
         deadline: Option<Instant>,
     ) -> Result<Reading, RouteError> {
-        let excerpt = Excerpt::of(prompt, &reader.classifier.describe().input);
-        let key = reader.cache.as_ref().map(|cache| (cache, excerpt.fingerprint(&reader.cache_keys)));
-        if let Some(scores) = key.as_ref().and_then(|(cache, key)| cache.get(key)) {
-            return Ok(Reading::Scores { scores, cached: true, times: StageTimes::default() });
-        }
-        let deadline = wait_until(self.config.classifier.wait_max, deadline);
-        match classify(&*reader.classifier, excerpt, deadline).await {
-            Ok(scored) => {
-                let scores = Arc::new(scored.scores);
-                if let Some((cache, key)) = key {
-                    cache.insert(key, Arc::clone(&scores));
-                }
-                Ok(Reading::Scores { scores, cached: false, times: scored.times })
-            }
+        match reader.read(prompt, deadline).await {
+            Ok(read) => Ok(Reading::Scores(read)),
             Err(ClassifyError::Overloaded) if self.config.classifier.queue_full == QueueFull::Refuse => {
                 telemetry::refused("overloaded");
                 Err(RouteError::Overloaded)
@@ -185,11 +181,15 @@ impl Router {
 
     fn evidence<'a>(&'a self, reading: &'a Reading) -> Evidence<'a> {
         match (reading, &self.reader) {
-            (Reading::Scores { scores, cached, .. }, Some(reader)) => {
-                Evidence::Scores { scores, levels: &reader.levels, cached: *cached }
-            }
+            (Reading::Scores(read), Some(reader)) => Evidence::Scores {
+                scores: read.scores(),
+                levels: reader.levels(),
+                cached: read.cached,
+                claim: read.claim(),
+                unread: read.unread,
+            },
             (Reading::None(why), _) => Evidence::None { why },
-            (Reading::NotAsked | Reading::Scores { .. }, _) => Evidence::NotAsked,
+            (Reading::NotAsked | Reading::Scores(_), _) => Evidence::NotAsked,
         }
     }
 
@@ -209,7 +209,7 @@ impl Router {
                 .map(Tier)
                 .map(|tier| TierScore {
                     tier: Arc::clone(&self.config.tier(tier).name),
-                    sufficiency: sufficiency(scores, &reader.levels, tier),
+                    sufficiency: sufficiency(scores, reader.levels(), tier),
                 })
                 .collect(),
             _ => Vec::new(),
@@ -272,88 +272,23 @@ struct Parts<'a> {
 /// What the classifier said, if it was asked.
 enum Reading {
     NotAsked,
-    Scores { scores: Arc<Scores>, cached: bool, times: StageTimes },
+    Scores(Read),
     None(String),
 }
 
 impl Reading {
-    fn scores(&self) -> Option<&Scores> {
+    fn scores(&self) -> Option<&classifier::Scores> {
         match self {
-            Self::Scores { scores, .. } => Some(scores),
+            Self::Scores(read) => Some(read.scores()),
             Self::NotAsked | Self::None(_) => None,
         }
     }
 
     fn times(&self) -> StageTimes {
         match self {
-            Self::Scores { times, .. } => *times,
+            Self::Scores(read) => read.times,
             Self::NotAsked | Self::None(_) => StageTimes::default(),
         }
-    }
-}
-
-impl Reader {
-    fn new(config: &Config, classifier: Arc<dyn Classifier>) -> Result<Self, RouterError> {
-        let description = classifier.describe();
-        let mut levels: Vec<usize> = Vec::with_capacity(config.tiers.len());
-        for (tier, written) in config.tiers.iter().enumerate() {
-            let level = Arc::clone(&written.level);
-            let Some(place) = description.levels.iter().position(|known| *known == level) else {
-                let known = description.levels.join(", ");
-                return Err(RouterError::UnknownLevel { tier, level, known });
-            };
-            if levels.last().is_some_and(|&before| place < before) {
-                return Err(RouterError::LevelOrder { tier, level });
-            }
-            levels.push(place);
-        }
-        let rules = config.rules.iter().enumerate().filter_map(|(at, rule)| {
-            Some((format!("rules[{at}].intent"), rule.fixes.as_ref()?.intent.as_ref()?))
-        });
-        let intents = config.intents.keys().map(|name| (format!("intents.{name}"), name));
-        for (place, intent) in rules.chain(intents) {
-            if !description.intents.iter().any(|known| known.0 == *intent) {
-                let known: Vec<&str> = description.intents.iter().map(|known| &*known.0).collect();
-                return Err(RouterError::UnknownIntent {
-                    place,
-                    intent: Arc::clone(intent),
-                    known: known.join(", "),
-                });
-            }
-        }
-        let entries = config.classifier.cache_entries;
-        let cache = (entries > 0).then(|| moka::sync::Cache::new(entries));
-        Ok(Self { classifier, levels, cache, cache_keys: [RandomState::new(), RandomState::new()] })
-    }
-}
-
-/// Waits for scores until `deadline`; a prompt given up on is skipped by the workers.
-async fn classify(
-    classifier: &dyn Classifier,
-    excerpt: Excerpt,
-    deadline: Instant,
-) -> Result<classifier::Scored, ClassifyError> {
-    let asked = Instant::now();
-    let receiver = classifier.submit(excerpt, deadline)?;
-    match tokio::time::timeout_at(deadline.into(), receiver).await {
-        Ok(Ok(outcome)) => outcome,
-        // Workers drop a reply without sending when its deadline has passed, or when they end.
-        Ok(Err(_)) if Instant::now() < deadline => Err(ClassifyError::Stopped),
-        Ok(Err(_)) | Err(_) => Err(ClassifyError::TooLate(asked.elapsed())),
-    }
-}
-
-/// Returns when to go on without scores: early enough for the answer to reach the caller in time.
-fn wait_until(wait_max: Duration, deadline: Option<Instant>) -> Instant {
-    // The runtime's timer ticks in milliseconds: one for it, one for the way back.
-    const WAY_BACK_MIN: Duration = Duration::from_millis(2);
-    let now = Instant::now();
-    match deadline {
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(now);
-            now + wait_max.min(left.saturating_sub(WAY_BACK_MIN.max(left / 10)))
-        }
-        None => now + wait_max,
     }
 }
 

@@ -10,11 +10,14 @@ use std::{fmt, sync::Arc};
 use super::{
     bounds::{Bounds, SetBy},
     classifier::Scores,
-    cost::{TokenCount, estimate_usd, expected_output_tokens},
+    cost::{TokenCount, estimate_usd},
+    intents::Claim,
+    language::Unread,
     rules::Hits,
+    targets::{nearest, open_targets},
 };
 use crate::{
-    config::{Config, LowConfidence, Objective, Order, TargetConfig, TargetIndex},
+    config::{Config, Fixes, IntentConfig, LowConfidence, Objective, TargetIndex},
     prompt::{Intent, Prompt, Source, TargetId, Tier},
 };
 
@@ -42,6 +45,10 @@ pub enum Evidence<'a> {
         levels: &'a [usize],
         /// Whether they were kept from an earlier request.
         cached: bool,
+        /// The operator's intent whose examples the prompt is like.
+        claim: Option<&'a Claim>,
+        /// The prompt's language, when the classifier does not read it well.
+        unread: Option<Unread>,
     },
     /// The classifier was asked and did not answer, or there is none.
     None { why: &'a str },
@@ -98,17 +105,26 @@ impl fmt::Display for NoTarget {
 
 /// Returns whether the scores could change the decision.
 pub fn needs_scores(config: &Config, prompt: &Prompt, hits: &Hits) -> bool {
-    if !Bounds::of(config, prompt, hits).are_open() {
-        return false;
-    }
+    let bounds = Bounds::of(config, prompt, hits);
     match hits.deciding.as_ref().map(|hit| &hit.fixes) {
         Some(fixes) if fixes.tier.is_some() || fixes.target.is_some() => false,
-        Some(fixes) => match fixes.intent.as_ref().and_then(|intent| config.intents.get(intent)) {
-            Some(limits) => limits.tier_min.is_none() || limits.tier_min != limits.tier_max,
-            None => true,
-        },
-        None => true,
+        Some(Fixes { intent: Some(intent), .. }) => {
+            let fixed = config.intent_named(intent).and_then(IntentConfig::only_tier);
+            bounds.are_open() && fixed.is_none()
+        }
+        // The only tier may still leave a choice of targets.
+        Some(_) | None => {
+            bounds.are_open() || config.intents.iter().any(|intent| chooses(intent, &bounds, config))
+        }
     }
+}
+
+/// Returns whether the intent names a target of a tier that is allowed.
+fn chooses(intent: &IntentConfig, bounds: &Bounds, config: &Config) -> bool {
+    intent.target.is_some_and(|target| {
+        let tiers = (0..config.tiers.len()).map(Tier);
+        tiers.filter(|&tier| config.tier(tier).targets.contains(&target)).any(|tier| bounds.allow(tier))
+    })
 }
 
 /// Decides, or says why nothing can answer.
@@ -202,9 +218,13 @@ fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetIndex
         evident: false,
         why: Vec::new(),
     };
-    if let Evidence::Scores { scores, .. } = question.evidence {
-        wish.intent = Some(scores.intent.clone());
-        wish.intent_confidence = scores.intent_confidence;
+    if let Evidence::Scores { scores, claim, .. } = question.evidence {
+        let (intent, confidence) = match claim {
+            Some(claim) => (&claim.intent, claim.confidence),
+            None => (&scores.intent, scores.intent_confidence),
+        };
+        wish.intent = Some(intent.clone());
+        wish.intent_confidence = confidence;
     }
     let fixes = hits.deciding.as_ref().map(|hit| (&hit.rule, &hit.fixes));
     if let Some((rule, fixes)) = fixes {
@@ -214,12 +234,10 @@ fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetIndex
             wish.intent_confidence = 1.0;
         }
         let fixed_tier = fixes.tier.or_else(|| fixes.target.and_then(|target| config.tier_of(target)));
-        let intent_tier = fixes.intent.as_ref().and_then(|intent| {
-            config.intents.get(intent).filter(|limits| limits.tier_min == limits.tier_max)?.tier_min
-        });
-        if let Some(tier) = fixed_tier.or(intent_tier) {
+        let intent = fixes.intent.as_ref().and_then(|intent| config.intent_named(intent));
+        if let Some(tier) = fixed_tier.or_else(|| intent?.only_tier()) {
             wish.tier = tier;
-            wish.target = fixes.target;
+            wish.target = fixes.target.or_else(|| intent.filter(|_| fixed_tier.is_none())?.target);
             wish.source = Source::Rule;
             wish.confidence = 1.0;
             wish.evident = true;
@@ -227,20 +245,44 @@ fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetIndex
             return wish;
         }
         wish.because(format!("rule {rule} fixed the intent"));
+    } else if wish_by_claim(&mut wish, question, bounds) {
+        return wish;
     }
     if !bounds.are_open() {
         wish_by_bounds(&mut wish, bounds, config);
         return wish;
     }
     match question.evidence {
-        Evidence::Scores { scores, levels, cached } => {
-            wish_by_scores(&mut wish, question, &Reading { scores, levels }, open);
-            wish.source = if cached { Source::Cache } else { Source::Classifier };
+        Evidence::Scores { scores, levels, cached, unread, .. } => {
+            wish_by_scores(&mut wish, question, &Reading { scores, levels, unread }, open);
+            wish.source = by_scores(cached);
         }
         Evidence::None { why } => wish.because(format!("{why}, which means the default tier")),
         Evidence::NotAsked => wish.because("nothing scored the request".to_owned()),
     }
     wish
+}
+
+/// An intent by example that fixes a tier or a target decides; returns whether one did.
+fn wish_by_claim(wish: &mut Wish, question: &Question<'_>, bounds: &Bounds) -> bool {
+    let config = question.config;
+    let Evidence::Scores { claim: Some(claim), cached, .. } = question.evidence else { return false };
+    let Some(intent) = config.intent_named(&claim.intent.0) else { return false };
+    let Some(tier) = intent.only_tier() else { return false };
+    if !bounds.are_open() && !chooses(intent, bounds, config) {
+        return false;
+    }
+    wish.tier = tier;
+    wish.target = intent.target;
+    wish.source = by_scores(cached);
+    wish.confidence = claim.confidence;
+    wish.evident = true;
+    wish.because(claim.to_string());
+    true
+}
+
+fn by_scores(cached: bool) -> Source {
+    if cached { Source::Cache } else { Source::Classifier }
 }
 
 /// The limits have left one tier, or none: who set them decides.
@@ -272,6 +314,7 @@ fn wish_by_bounds(wish: &mut Wish, bounds: &Bounds, config: &Config) {
 struct Reading<'a> {
     scores: &'a Scores,
     levels: &'a [usize],
+    unread: Option<Unread>,
 }
 
 impl Reading<'_> {
@@ -295,7 +338,13 @@ fn wish_by_scores(
     let Question { config, prompt, tokens, .. } = question;
     let name = |tier: Tier| &config.tier(tier).name;
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
-    let kind = wish.intent.as_ref().map_or_else(String::new, |intent| format!("looks like {intent}; "));
+    let kind = match (question.evidence, &wish.intent) {
+        (Evidence::Scores { claim: Some(claim), .. }, Some(intent)) if *intent == claim.intent => {
+            format!("{claim}; ")
+        }
+        (_, Some(intent)) => format!("looks like {intent}; "),
+        (_, None) => String::new(),
+    };
     match config.policy.objective {
         Objective::Threshold => {
             let quality = prompt.preferences.quality.unwrap_or(config.policy.quality);
@@ -330,19 +379,25 @@ fn wish_by_scores(
     }
     wish.evident = true;
     wish.confidence = reading.scores.level_confidence;
-    wish.low_confidence = reading.scores.unsure;
-    if reading.scores.unsure
+    wish.low_confidence = reading.scores.unsure || reading.unread.is_some();
+    let mut unsure = "but the classifier is unsure".to_owned();
+    if let Some(unread) = reading.unread {
+        unsure = format!("but it is written in {}, which the classifier does not read well", unread.name);
+    }
+    if wish.low_confidence
         && config.policy.low_confidence == LowConfidence::OneTierUp
         && wish.tier < config.top_tier()
     {
         wish.tier = Tier(wish.tier.0 + 1);
-        wish.because(format!("but the classifier is unsure, which means one tier up to {}", name(wish.tier)));
+        wish.because(format!("{unsure}: one tier up to {}", name(wish.tier)));
+    } else if reading.unread.is_some() {
+        wish.because(unsure);
     }
 }
 
 fn apply_intent_limits(wish: &mut Wish, config: &Config) {
     let Some(intent) = wish.intent.clone() else { return };
-    let Some(limits) = config.intents.get(&intent.0) else { return };
+    let Some(IntentConfig { limits, .. }) = config.intent_named(&intent.0) else { return };
     let limited = limits.tier_min.map_or(wish.tier, |low| wish.tier.max(low));
     let limited = limits.tier_max.map_or(limited, |high| limited.min(high));
     if limited != wish.tier {
@@ -363,103 +418,6 @@ fn apply_session_floor(wish: &mut Wish, question: &Question<'_>, bounds: &Bounds
         wish.source = Source::Session;
         wish.because(format!("the session has needed {}", question.config.tier(floor).name));
     }
-}
-
-/// Returns the targets that can take the request, by tier in their order, and those that cannot.
-fn open_targets(question: &Question<'_>, bounds: &Bounds) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
-    let Question { config, seed, .. } = question;
-    let mut dropped = Vec::new();
-    let open = config
-        .tiers
-        .iter()
-        .enumerate()
-        .map(|(at, tier)| {
-            let outside = bounds.problem(Tier(at), config);
-            let mut targets: Vec<TargetIndex> = tier
-                .targets
-                .iter()
-                .copied()
-                .filter(|&index| {
-                    let target = config.target(index);
-                    let why = outside.clone().or_else(|| why_not(question, target));
-                    let keep = why.is_none();
-                    if let Some(why) = why {
-                        dropped.push(Dropped {
-                            tier: Arc::clone(&tier.name),
-                            target: target.id.clone(),
-                            why,
-                        });
-                    }
-                    keep
-                })
-                .collect();
-            match tier.order {
-                Order::Listed => {}
-                Order::Latency => {
-                    targets.sort_by_key(|&index| config.target(index).latency_ms_typical.unwrap_or(u32::MAX));
-                }
-                Order::Weight => sort_by_weight(&mut targets, config, *seed),
-            }
-            (Tier(at), targets)
-        })
-        .collect();
-    (open, dropped)
-}
-
-/// Returns why this target cannot take the request, `None` when it can.
-fn why_not(question: &Question<'_>, target: &TargetConfig) -> Option<String> {
-    let Question { prompt, tokens, .. } = question;
-    let wanted = &prompt.preferences;
-    if !wanted.allow_targets.is_empty() && !wanted.allow_targets.contains(&target.id) {
-        return Some("not in allow_targets".to_owned());
-    }
-    if wanted.deny_targets.contains(&target.id) {
-        return Some("in deny_targets".to_owned());
-    }
-    let missing = prompt.shape.needs.missing_from(target.features);
-    if !missing.is_empty() {
-        return Some(format!("lacks {}", missing.join(", ")));
-    }
-    if let Some(asked) = prompt.shape.max_output_tokens.filter(|&asked| asked > target.output_tokens_max) {
-        return Some(format!("answers at most {} tokens, {asked} are asked for", target.output_tokens_max));
-    }
-    let output = prompt.shape.max_output_tokens.unwrap_or_else(|| expected_output_tokens(target, prompt));
-    let needed = u64::from(tokens.tokens) + u64::from(output);
-    if needed > u64::from(target.context_tokens) {
-        return Some(format!("context window of {} tokens, {needed} are needed", target.context_tokens));
-    }
-    let cost = estimate_usd(target, prompt, tokens.tokens);
-    if let Some(most) = wanted.cost_usd_max.filter(|&most| cost > most) {
-        return Some(format!("costs an estimated ${cost:.6}, at most ${most:.6} is allowed"));
-    }
-    let latency = target.latency_ms_typical?;
-    let most = wanted.latency_ms_max.filter(|&most| latency > most)?;
-    Some(format!("takes some {latency} ms, at most {most} ms are allowed"))
-}
-
-/// Orders by chance in proportion to weight: keys u^(1/w), largest first (Efraimidis and Spirakis
-/// 2006, "Weighted random sampling with a reservoir").
-fn sort_by_weight(targets: &mut [TargetIndex], config: &Config, seed: u64) {
-    let key = |index: TargetIndex| {
-        let chance = (mix(seed ^ (index.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64
-            / (1_u64 << 53) as f64;
-        chance.powf(1.0 / config.target(index).weight)
-    };
-    targets.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
-}
-
-/// SplitMix64's output function: neighbouring seeds give unrelated numbers.
-fn mix(seed: u64) -> u64 {
-    let z = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-/// Returns the weakest tier at or above `wanted` with a target, else the strongest below it.
-fn nearest(open: &[(Tier, Vec<TargetIndex>)], wanted: Tier) -> Option<Tier> {
-    let mut filled = open.iter().filter(|(_, targets)| !targets.is_empty()).map(|(tier, _)| *tier);
-    let below_or_at: Vec<Tier> = filled.clone().take_while(|&tier| tier < wanted).collect();
-    filled.find(|&tier| tier >= wanted).or(below_or_at.last().copied())
 }
 
 #[cfg(test)]

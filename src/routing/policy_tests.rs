@@ -4,16 +4,32 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::read_text,
+    config::{Order, read_text},
     prompt::{Draft, TokenCountSource},
     routing::{
         admit::admit,
         classifier::TokenDensity,
         rules::{DecidingHit, LimitBy, RuleLimits},
+        targets::{mix, sort_by_weight},
     },
 };
 
 const LEVELS: [usize; 4] = [0, 1, 2, 3];
+/// One that fixes a target, one that fixes a tier, one that limits.
+const INTENTS: &str = r#"
+    [[intents]]
+    name = "to_c2"
+    examples = ["a", "b"]
+    target = "c2"
+    [[intents]]
+    name = "to_reasoning"
+    examples = ["a", "b"]
+    tier = "reasoning"
+    [[intents]]
+    name = "small"
+    examples = ["a", "b"]
+    tier_max = "simple"
+"#;
 
 fn config(policy: &str) -> Config {
     read_text(&format!(
@@ -64,12 +80,18 @@ fn scores(sufficiency: [f64; 3], unsure: bool) -> Scores {
     }
 }
 
+fn claim(intent: &str) -> Claim {
+    Claim { intent: Intent(Arc::from(intent)), similarity: 0.83, threshold: 0.71, confidence: 0.995 }
+}
+
 #[derive(Debug)]
 struct Case {
     config: Config,
     draft: Draft,
     hits: Hits,
     scores: Option<Scores>,
+    claim: Option<Claim>,
+    unread: Option<Unread>,
     floor: Option<Tier>,
     tokens: u32,
 }
@@ -81,6 +103,8 @@ impl Case {
             draft: Draft::from_text("x"),
             hits: Hits::default(),
             scores: Some(scores([0.2, 0.6, 0.9], false)),
+            claim: None,
+            unread: None,
             floor: None,
             tokens: 100,
         }
@@ -94,7 +118,13 @@ impl Case {
             tokens: TokenCount { tokens: self.tokens, source: TokenCountSource::Caller },
             hits: &self.hits,
             evidence: match &self.scores {
-                Some(scores) => Evidence::Scores { scores, levels: &LEVELS, cached: false },
+                Some(scores) => Evidence::Scores {
+                    scores,
+                    levels: &LEVELS,
+                    cached: false,
+                    claim: self.claim.as_ref(),
+                    unread: self.unread,
+                },
                 None => Evidence::None { why: "the classifier's queue is full" },
             },
             session_floor: self.floor,
@@ -130,6 +160,111 @@ fn unsure_scores_go_one_tier_up_and_say_so() {
 }
 
 #[test]
+fn a_language_that_is_not_read_goes_one_tier_up_and_is_named() {
+    let mut case = Case::new();
+    case.unread = Some(Unread { name: "Thai", label: "th" });
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.low_confidence), (Tier(2), true));
+    let because =
+        "but it is written in Thai, which the classifier does not read well: one tier up to complex";
+    assert!(choice.reason.contains(because), "{}", choice.reason);
+    case.config.policy.low_confidence = LowConfidence::Ignore;
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.low_confidence), (Tier(1), true));
+    assert!(choice.reason.contains("written in Thai"), "{}", choice.reason);
+}
+
+#[test]
+fn an_intent_by_example_fixes_tier_or_target_as_a_rule_does() {
+    let mut case = Case::new();
+    case.config = config(INTENTS);
+    case.scores = Some(scores([0.9, 0.95, 0.99], true));
+    case.claim = Some(claim("to_c2"));
+    let choice = case.decide().unwrap();
+    let ids: Vec<&str> = choice.targets.iter().map(|&target| &*case.config.target(target).id.0).collect();
+    assert_eq!((choice.tier, ids), (Tier(2), vec!["c2", "c1"]));
+    assert_eq!((choice.source, choice.rule), (Source::Classifier, None));
+    assert_eq!((choice.intent.unwrap().0.as_ref(), choice.intent_confidence), ("to_c2", 0.995));
+    assert!(!choice.low_confidence);
+    let because =
+        "nearest to the examples of to_c2 (similarity 0.83, 0.71 needed), so c2 of tier complex answers";
+    assert_eq!(choice.reason, because);
+
+    // A target that cannot take the request gives way, and limits hold.
+    case.draft.shape.needs_json = true;
+    let choice = case.decide().unwrap();
+    assert!(choice.reason.contains("its target c2 cannot take this request"), "{}", choice.reason);
+    assert_eq!(choice.tier, Tier(2));
+    case.draft.preferences.tier_max = "moderate".to_owned();
+    assert_eq!(case.tier(), 1);
+
+    case.draft = Draft::from_text("x");
+    case.claim = Some(claim("to_reasoning"));
+    assert_eq!(case.tier(), 3);
+    case.draft.preferences.tier_max = "complex".to_owned();
+    assert_eq!(case.tier(), 2);
+}
+
+#[test]
+fn an_intent_by_example_limits_as_any_other() {
+    let mut case = Case::new();
+    case.config = config(INTENTS);
+    case.claim = Some(claim("small"));
+    let choice = case.decide().unwrap();
+    assert_eq!(choice.tier, Tier(0));
+    assert!(
+        choice.reason.starts_with("nearest to the examples of small (similarity 0.83"),
+        "{}",
+        choice.reason
+    );
+    assert!(choice.reason.contains("intent small is limited to simple"), "{}", choice.reason);
+}
+
+#[test]
+fn a_rule_goes_before_an_intent_by_example() {
+    let mut case = Case::new();
+    case.config = config(INTENTS);
+    case.claim = Some(claim("to_reasoning"));
+    let by_rule = |intent: &str| {
+        let fixes = Fixes { tier: None, target: None, intent: Some(Arc::from(intent)) };
+        Some(DecidingHit { rule: Arc::from("r"), fixes })
+    };
+    case.hits.deciding = by_rule("small");
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.intent.unwrap().0.as_ref()), (Tier(0), "small"));
+    assert!(choice.reason.contains("looks like small"), "{}", choice.reason);
+    // One that fixes a target leaves nothing to be scored.
+    case.hits.deciding = by_rule("to_c2");
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source), (Tier(2), Source::Rule));
+    assert_eq!(choice.targets[0], case.config.target_named("c2").unwrap());
+    let prompt = admit(case.draft.clone(), &case.config).unwrap();
+    assert!(!needs_scores(&case.config, &prompt, &case.hits));
+}
+
+#[test]
+fn the_only_tier_may_still_leave_a_choice_of_targets() {
+    let mut case = Case::new();
+    let asked = |case: &Case| {
+        needs_scores(&case.config, &admit(case.draft.clone(), &case.config).unwrap(), &case.hits)
+    };
+    let only = |tier: &str| crate::prompt::DraftPreferences {
+        tier_min: tier.to_owned(),
+        tier_max: tier.to_owned(),
+        ..Default::default()
+    };
+    case.draft.preferences = only("complex");
+    assert!(!asked(&case));
+    case.config = config(INTENTS);
+    assert!(asked(&case));
+    case.claim = Some(claim("to_c2"));
+    assert_eq!(case.decide().unwrap().targets[0], case.config.target_named("c2").unwrap());
+    case.draft.preferences = only("moderate");
+    assert!(!asked(&case));
+    assert_eq!(case.decide().unwrap().source, Source::Override);
+}
+
+#[test]
 fn no_scores_mean_the_default_tier() {
     let mut case = Case::new();
     case.scores = None;
@@ -162,7 +297,7 @@ fn a_session_never_drops_below_the_tier_it_has_needed() {
 fn a_rule_fixes_tier_or_target() {
     let mut case = Case::new();
     let fix = |tier, target| {
-        Some(DecidingHit { rule: Arc::from("r"), fixes: crate::config::Fixes { tier, target, intent: None } })
+        Some(DecidingHit { rule: Arc::from("r"), fixes: Fixes { tier, target, intent: None } })
     };
     case.hits.deciding = fix(Some(Tier(3)), None);
     let choice = case.decide().unwrap();
@@ -265,10 +400,15 @@ prop_compose! {
         needs in (any::<bool>(), any::<bool>(), any::<bool>()),
         quality in 0.0_f64..=1.0,
         value: bool,
+        claimed in proptest::option::of(proptest::sample::select(vec!["to_c2", "to_reasoning", "small"])),
+        unread: bool,
     ) -> Case {
         levels.sort_by(f64::total_cmp);
         let names = ["simple", "moderate", "complex", "reasoning"];
         let mut case = Case::new();
+        case.config = config(INTENTS);
+        case.claim = claimed.map(claim);
+        case.unread = unread.then_some(Unread { name: "Thai", label: "th" });
         if value {
             case.config.policy.objective = Objective::Value;
         }
@@ -284,7 +424,7 @@ prop_compose! {
         if yields { case.hits.yielding = limits } else { case.hits.firm = limits }
         case.hits.deciding = fixed.map(|tier| DecidingHit {
             rule: Arc::from("r"),
-            fixes: crate::config::Fixes { tier: Some(Tier(tier)), target: None, intent: None },
+            fixes: Fixes { tier: Some(Tier(tier)), target: None, intent: None },
         });
         case.scores = scored.then(|| scores(levels, unsure));
         case.floor = floor.map(Tier);

@@ -3,16 +3,13 @@
 //! All patterns over one text run as one set, in time linear in the text. The first
 //! matching rule that fixes something decides; the limits of every matching rule add up.
 
-use std::{borrow::Cow, cell::OnceCell, sync::Arc};
+use std::{cell::OnceCell, sync::Arc};
 
-use super::patterns::PatternSet;
+use super::{language, patterns::PatternSet};
 use crate::{
     config::{Conditions, Config, Fixes, RuleConfig, TextSource, TierLimits},
     prompt::{Prompt, RuleEffect, RuleMatch, Tier},
 };
-
-/// Characters that language detection reads.
-const LANGUAGE_CHARS_MAX: usize = 200;
 
 /// The patterns of all rules are too large together.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +172,7 @@ struct Texts<'a> {
     last_user: OnceCell<Vec<bool>>,
     conversation: OnceCell<Vec<bool>>,
     system: OnceCell<Vec<bool>>,
-    language: OnceCell<Option<Cow<'a, str>>>,
+    language: OnceCell<Option<&'a str>>,
 }
 
 impl<'a> Texts<'a> {
@@ -226,24 +223,11 @@ impl<'a> Texts<'a> {
 
     /// Returns the user's language as ISO 639-1, stated or detected; `None` when unsure.
     fn language(&self) -> Option<&str> {
-        self.language
-            .get_or_init(|| {
-                let stated = self.prompt.context.language.as_str();
-                if !stated.is_empty() {
-                    return Some(Cow::Borrowed(stated.split(['-', '_']).next().unwrap_or(stated)));
-                }
-                let text = self.prompt.last_user_text();
-                let end = text.char_indices().nth(LANGUAGE_CHARS_MAX).map_or(text.len(), |(end, _)| end);
-                detect_language(&text[..end]).map(Cow::Borrowed)
-            })
-            .as_deref()
+        *self.language.get_or_init(|| {
+            let text = self.prompt.last_user_text();
+            language::stated(self.prompt).or_else(|| language::detect(text).language)
+        })
     }
-}
-
-/// Returns the language of `text` as ISO 639-1, or `None` when it cannot be told reliably.
-fn detect_language(text: &str) -> Option<&'static str> {
-    let info = whatlang::detect(text).filter(whatlang::Info::is_reliable)?;
-    isolang::Language::from_639_3(info.lang().code())?.to_639_1()
 }
 
 fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, turns: usize) -> bool {

@@ -10,28 +10,30 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A copy of the default bundle to break.
-struct Copy {
+const FILES: [&str; 5] = ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl", "background.f32"];
+
+/// A copy of the default bundle to change.
+pub struct Copy {
     folder: TempDir,
 }
 
 impl Copy {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx");
         let version = fs::read_to_string(onnx.join("default")).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        for file in ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl"] {
+        for file in FILES {
             fs::copy(onnx.join(version.trim()).join(file), folder.path().join(file)).unwrap();
         }
         Self { folder }
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 
     /// Changes the manifest.
-    fn edit(&self, change: impl FnOnce(&mut Value)) {
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         let mut manifest: Value =
             serde_json::from_slice(&fs::read(self.path("manifest.json")).unwrap()).unwrap();
         change(&mut manifest);
@@ -45,9 +47,13 @@ impl Copy {
         self.edit(|manifest| manifest["files"][file] = json!({"sha256": sha256, "bytes": bytes.len()}));
     }
 
+    /// Returns the `[classifier]` section of a configuration that loads the copy.
+    pub fn section(&self) -> String {
+        format!("[classifier]\nbundle = {:?}\nworkers = 1\ndevice = \"cpu\"\n", self.folder.path())
+    }
+
     fn load(&self) -> Result<(), String> {
-        let text = format!("[classifier]\nbundle = {:?}\nworkers = 1\ndevice = \"cpu\"", self.folder.path());
-        let config = read_text(&text).unwrap();
+        let config = read_text(&self.section()).unwrap();
         OnnxClassifier::load(&config.classifier).map(drop).map_err(|error| error.to_string())
     }
 
@@ -64,7 +70,7 @@ fn an_untouched_copy_loads() {
 
 #[test]
 fn a_missing_file_is_named() {
-    for file in ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl"] {
+    for file in FILES {
         let copy = Copy::new();
         fs::remove_file(copy.path(file)).unwrap();
         copy.refused(file);
@@ -102,7 +108,7 @@ fn outputs_of_another_width_are_refused() {
     let copy = Copy::new();
     copy.edit(|manifest| manifest["labels"]["intents"].as_array_mut().unwrap().push(json!("gossip")));
     copy.refused("output intent_logits is");
-    copy.refused("[batch, 16] expected by the manifest's labels");
+    copy.refused("[batch, 16] expected by the manifest");
 }
 
 /// The graphs under `tests/fixtures` hold constants and differ from a good one in what their name says.
@@ -117,6 +123,8 @@ fn graphs_with_other_inputs_and_outputs_are_refused() {
         ("nan_output", "output intent_logits holds NaN"),
     ] {
         let copy = Copy::new();
+        // Their embeddings are short, which is not what they are about.
+        copy.edit(|manifest| drop(manifest.as_object_mut().unwrap().remove("embedding")));
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         copy.replace("model.onnx", &fs::read(fixtures.join(format!("{name}.onnx"))).unwrap());
         copy.refused("bundle model.onnx: ");
@@ -145,7 +153,9 @@ fn calibration_changes_are_caught_by_the_golden_samples() {
 
 #[test]
 fn manifests_that_make_no_sense_are_refused() {
-    let cases: [(&str, &str, Value); 5] = [
+    let cases: [(&str, &str, Value); 7] = [
+        ("/embedding/width", "embedding.width: 0 is not within", json!(0)),
+        ("/embedding/background/rows", "bundle background.f32: 921600 bytes are not 3 rows", json!(3)),
         ("/format", "format 2, this version reads format 1", json!(2)),
         ("/labels/levels", "labels.levels", json!(["only"])),
         ("/calibration/intent_temperature", "intent_temperature", json!(0.0)),
@@ -157,6 +167,33 @@ fn manifests_that_make_no_sense_are_refused() {
         copy.edit(|manifest| *manifest.pointer_mut(pointer).unwrap() = value);
         copy.refused(because);
     }
+}
+
+#[test]
+fn an_embedding_of_another_width_is_refused_by_the_graph_or_the_background() {
+    let copy = Copy::new();
+    copy.edit(|manifest| manifest["embedding"] = json!({"width": 383}));
+    copy.refused("bundle model.onnx: output embedding is");
+    copy.edit(|manifest| manifest["embedding"] = json!({"width": 384}));
+    copy.load().unwrap();
+}
+
+#[test]
+fn a_background_of_other_lengths_is_refused() {
+    let copy = Copy::new();
+    let mut background = fs::read(copy.path("background.f32")).unwrap();
+    background[384 * 4..384 * 4 + 4].copy_from_slice(&3.0_f32.to_le_bytes());
+    copy.replace("background.f32", &background);
+    copy.refused("bundle background.f32: row 1 has length 3.");
+}
+
+#[test]
+fn languages_that_do_not_exist_are_refused() {
+    let copy = Copy::new();
+    copy.edit(|manifest| manifest["languages"] = json!({"read": ["en", "xx"]}));
+    copy.refused("bundle manifest.json: \"xx\" is no code of ISO 639-1");
+    copy.edit(|manifest| manifest["languages"] = json!({"read": ["en", "de"]}));
+    copy.load().unwrap();
 }
 
 #[cfg(unix)]

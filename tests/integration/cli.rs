@@ -134,6 +134,8 @@ fn check_prints_a_summary_every_problem_or_the_schema() {
     let output = pointsman(&["check", "--schema"], b"");
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(schema["properties"]["tiers"].is_object());
+    assert_eq!(schema["properties"]["intents"]["type"], "array");
+    assert!(schema["$defs"]["IntentFile"]["properties"]["examples"].is_object(), "{schema}");
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn a_bundle_without_a_baseline_leaves_that_row_out() {
     let version = include_str!("../../onnx/default").trim();
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx").join(version);
     fs::create_dir(files.path("bundle")).unwrap();
-    for file in ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl"] {
+    for file in ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl", "background.f32"] {
         fs::copy(bundle.join(file), files.path("bundle").join(file)).unwrap();
     }
     let config = files.add("pointsman.toml", "[classifier]\nbundle = \"bundle\"\n");

@@ -7,6 +7,8 @@ mod cli;
 mod default_rules;
 mod eval;
 mod health;
+mod intents;
+mod languages;
 mod layout;
 mod proto;
 mod route;

@@ -12,9 +12,12 @@ use pointsman::{
     config::{Config, read_text},
     live::Live,
     prompt::Intent,
-    routing::classifier::{
-        Classifier, ClassifyError, Description, Excerpt, InputLimits, OnnxClassifier, Scored, Scores,
-        StageTimes, TokenDensity,
+    routing::{
+        classifier::{
+            Classifier, ClassifyError, Description, Excerpt, InputLimits, OnnxClassifier, Scored, Scores,
+            StageTimes, TokenDensity,
+        },
+        language::ReadLanguages,
     },
     server::{Listeners, ServerError, proto::router_service_client::RouterServiceClient, run},
 };
@@ -110,11 +113,22 @@ pub enum Behaviour {
 
 impl Scripted {
     pub fn new(behaviour: Behaviour) -> Arc<Self> {
+        Self::describing(None, behaviour)
+    }
+
+    /// One that reads only these languages well.
+    pub fn reading(languages: &[&str], behaviour: Behaviour) -> Arc<Self> {
+        let codes: Vec<String> = languages.iter().map(ToString::to_string).collect();
+        Self::describing(Some(codes.try_into().unwrap()), behaviour)
+    }
+
+    fn describing(languages: Option<ReadLanguages>, behaviour: Behaviour) -> Arc<Self> {
         let real = real_classifier();
         let description = Description {
             name: "scripted".into(),
             version: "1".into(),
             runs: "nowhere".to_owned(),
+            languages,
             ..real.describe().clone()
         };
         assert!(description.input.problem().is_none(), "{:?}", InputLimits { ..description.input });
@@ -160,6 +174,7 @@ impl Classifier for Scripted {
                     truncated: false,
                     density: TokenDensity { tokens: 10, bytes: 40 },
                 },
+                embedding: vec![1.0],
                 times: StageTimes::default(),
             }),
         };

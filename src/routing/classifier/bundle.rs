@@ -1,4 +1,5 @@
-//! A bundle on disk or in the binary -> verified bytes: manifest, model, tokenizer, golden samples.
+//! A bundle on disk or in the binary -> verified bytes: manifest, model, tokenizer, golden samples, and
+//! the background where there is one.
 //!
 //! Nothing of a bundle is used before its size and SHA-256 agree with the manifest.
 
@@ -13,7 +14,11 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::tokenize::InputLimits;
+use super::{background::Background, tokenize::InputLimits};
+use crate::routing::language::ReadLanguages;
+
+/// Embeddings of ordinary traffic; the only optional file.
+const BACKGROUND: &str = "background.f32";
 
 /// The manifest format that this version reads.
 pub const FORMAT: u32 = 1;
@@ -24,6 +29,8 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 const BASELINE_BYTES_MAX: u64 = 16 << 20;
 const LABELS_MAX: usize = 1000;
 const LEVELS_MAX: usize = 16;
+const EMBEDDING_WIDTH_MAX: usize = 8192;
+const BACKGROUND_ROWS_MAX: usize = 100_000;
 
 /// Why a bundle cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,10 @@ pub struct Manifest {
     pub calibration: Calibration,
     pub thresholds: Thresholds,
     pub golden: GoldenSettings,
+    /// Absent: the width is what the graph has, and intents by example cannot be calibrated.
+    pub embedding: Option<EmbeddingSettings>,
+    /// Absent: every language counts as read.
+    pub languages: Option<LanguageSettings>,
     pub files: BTreeMap<String, FileEntry>,
 }
 
@@ -107,6 +118,27 @@ pub struct GoldenSettings {
     pub tolerance: f64,
 }
 
+/// The graph's third output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct EmbeddingSettings {
+    /// Numbers of one embedding.
+    pub width: usize,
+    /// What `background.f32` holds; absent without that file.
+    pub background: Option<BackgroundSettings>,
+}
+
+/// Embeddings of ordinary traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct BackgroundSettings {
+    pub rows: usize,
+}
+
+/// What the classifier was measured to read well.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LanguageSettings {
+    pub read: ReadLanguages,
+}
+
 /// What the manifest says of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct FileEntry {
@@ -142,6 +174,7 @@ pub struct Bundle {
     pub model: Cow<'static, [u8]>,
     pub tokenizer: Cow<'static, [u8]>,
     pub golden: Vec<GoldenSample>,
+    pub background: Option<Background>,
 }
 
 impl Bundle {
@@ -157,6 +190,7 @@ impl Bundle {
             Ok(Cow::Borrowed(match name {
                 "model.onnx" => embedded!("model.onnx"),
                 "tokenizer.json" => embedded!("tokenizer.json"),
+                BACKGROUND => include_bytes!(concat!(env!("OUT_DIR"), "/background.f32")).as_slice(),
                 _ => embedded!("golden.jsonl"),
             }))
         })
@@ -200,7 +234,14 @@ impl Bundle {
         let model = verified("model.onnx")?;
         let tokenizer = verified("tokenizer.json")?;
         let golden = parse_golden(&verified("golden.jsonl")?)?;
-        Ok(Self { manifest, model, tokenizer, golden })
+        let background = match manifest.embedding {
+            Some(EmbeddingSettings { width, background: Some(BackgroundSettings { rows }) }) => {
+                let broken = |why| BundleError::Broken { file: BACKGROUND.to_owned(), why };
+                Some(Background::new(verified(BACKGROUND)?, rows, width).map_err(broken)?)
+            }
+            Some(EmbeddingSettings { background: None, .. }) | None => None,
+        };
+        Ok(Self { manifest, model, tokenizer, golden, background })
     }
 }
 
@@ -282,7 +323,17 @@ fn manifest_problem(manifest: &Manifest) -> Option<String> {
     if !probability(manifest.golden.tolerance) {
         return Some("golden.tolerance: not within 0 to 1".to_owned());
     }
-    manifest.input.problem()
+    manifest.input.problem().or_else(|| embedding_problem(manifest))
+}
+
+fn embedding_problem(manifest: &Manifest) -> Option<String> {
+    let EmbeddingSettings { width, background } = manifest.embedding?;
+    if !(1..=EMBEDDING_WIDTH_MAX).contains(&width) {
+        return Some(format!("embedding.width: {width} is not within 1 to {EMBEDDING_WIDTH_MAX}"));
+    }
+    let rows = background?.rows;
+    (!(1..=BACKGROUND_ROWS_MAX).contains(&rows))
+        .then(|| format!("embedding.background.rows: {rows} is not within 1 to {BACKGROUND_ROWS_MAX}"))
 }
 
 fn parse_golden(jsonl: &[u8]) -> Result<Vec<GoldenSample>, BundleError> {

@@ -3,6 +3,7 @@
 //! A [`Classifier`] takes an excerpt of a prompt and answers later, or says at once that it is
 //! overloaded. Nothing here decides what follows from the scores.
 
+mod background;
 mod bundle;
 mod library;
 mod memory;
@@ -19,21 +20,23 @@ use std::{
 
 use tokio::sync::oneshot;
 
+pub use self::{
+    background::Background,
+    bundle::{Bundle, BundleError, Manifest},
+    scores::Scores,
+    session::{RunsOn, SessionError},
+    tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
+};
 use self::{
     bundle::GoldenSample,
     scores::{intent_probabilities, sufficiencies},
     session::{ModelSession, OutputSizes},
     workers::{Job, Shared, Workers},
 };
-pub use self::{
-    bundle::{Bundle, BundleError, Manifest},
-    scores::Scores,
-    session::{RunsOn, SessionError},
-    tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
-};
 use crate::{
     config::{ClassifierConfig, Device},
     prompt::{Context, Intent, Message, Preferences, Prompt, Role, Shape},
+    routing::language::ReadLanguages,
     telemetry,
 };
 
@@ -57,6 +60,8 @@ pub enum ClassifyError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     pub scores: Scores,
+    /// The text as a point on the unit sphere: like texts lie near each other.
+    pub embedding: Vec<f32>,
     pub times: StageTimes,
 }
 
@@ -92,6 +97,10 @@ pub struct Description {
     pub input: InputLimits,
     /// For a person: device, sessions, library.
     pub runs: String,
+    /// Embeddings of ordinary traffic, where the bundle has them.
+    pub background: Option<Arc<Background>>,
+    /// The languages that are read well, where the bundle says so.
+    pub languages: Option<ReadLanguages>,
 }
 
 /// A bundle's model on threads of its own.
@@ -113,12 +122,13 @@ impl OnnxClassifier {
     }
 
     fn start(bundle: Bundle, config: &ClassifierConfig) -> Result<Self, SessionError> {
-        let Bundle { manifest, model, tokenizer, golden } = bundle;
+        let Bundle { manifest, model, tokenizer, golden, background } = bundle;
         let encoder = Encoder::new(&tokenizer, manifest.input)?;
         drop(tokenizer);
         let sizes = OutputSizes {
             intents: manifest.labels.intents.len(),
             sufficiencies: manifest.labels.levels.len() - 1,
+            embedding: manifest.embedding.map(|embedding| embedding.width),
         };
         let (mut first, runs_on) = ModelSession::open(&model, sizes, config.device, 1)?;
         check_golden(&golden, &manifest, &encoder, &mut first)?;
@@ -136,7 +146,8 @@ impl OnnxClassifier {
         }
         drop(model);
         memory::give_back_heap();
-        let description = describe(&manifest, &runs_on, count, &session::runtime()?.description);
+        let runs = runs(&runs_on, count, &session::runtime()?.description);
+        let description = describe(&manifest, background, runs);
         let intents = description.intents.clone();
         let shared = Arc::new(Shared { encoder, manifest, intents });
         let workers = Workers::start(&shared, sessions, config.queue_max)
@@ -171,15 +182,21 @@ fn workers_for(runs_on: &RunsOn) -> usize {
     }
 }
 
-fn describe(manifest: &Manifest, runs_on: &RunsOn, sessions: usize, library: &str) -> Description {
+fn runs(runs_on: &RunsOn, sessions: usize, library: &str) -> String {
     let plural = if sessions == 1 { "" } else { "s" };
+    format!("{sessions} session{plural} on {runs_on}, ONNX Runtime from {library}")
+}
+
+fn describe(manifest: &Manifest, background: Option<Background>, runs: String) -> Description {
     Description {
         name: Arc::from(manifest.name.as_str()),
         version: Arc::from(manifest.version.as_str()),
         intents: manifest.labels.intents.iter().map(|name| Intent(Arc::from(name.as_str()))).collect(),
         levels: manifest.labels.levels.iter().map(|name| Arc::from(name.as_str())).collect(),
         input: manifest.input,
-        runs: format!("{sessions} session{plural} on {runs_on}, ONNX Runtime from {library}"),
+        runs,
+        background: background.map(Arc::new),
+        languages: manifest.languages.as_ref().map(|languages| languages.read.clone()),
     }
 }
 
@@ -215,8 +232,8 @@ fn check_golden(
             let (got, expected) = (encoded.truncated, sample.truncated);
             return Err(broken(format!("truncated is {got}, expected {expected}")));
         }
-        let logits = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
-        let intents = intent_probabilities(&logits.intent, manifest.calibration.intent_temperature);
+        let outputs = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
+        let intents = intent_probabilities(&outputs.intent_logits, manifest.calibration.intent_temperature);
         for (name, &got) in manifest.labels.intents.iter().zip(&intents) {
             let expected = *sample
                 .intent
@@ -226,7 +243,7 @@ fn check_golden(
                 return Err(differs(format!("intent {name}"), got, expected));
             }
         }
-        let levels = sufficiencies(&logits.sufficiency, &manifest.calibration);
+        let levels = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);
         if levels.len() != sample.sufficiency.len() {
             return Err(broken(format!("has {} sufficiencies", sample.sufficiency.len())));
         }

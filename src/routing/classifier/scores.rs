@@ -2,7 +2,7 @@
 
 use super::{
     bundle::{Calibration, Manifest},
-    session::Logits,
+    session::Outputs,
     tokenize::TokenDensity,
 };
 use crate::prompt::Intent;
@@ -50,15 +50,15 @@ pub fn sufficiencies(logits: &[f32], calibration: &Calibration) -> Vec<f64> {
 
 /// Returns the calibrated scores of one prompt; `intents` are the manifest's, in logit order.
 pub fn calibrate(
-    logits: &Logits,
+    outputs: &Outputs,
     intents: &[Intent],
     manifest: &Manifest,
     truncated: bool,
     density: TokenDensity,
 ) -> Scores {
-    let probabilities = intent_probabilities(&logits.intent, manifest.calibration.intent_temperature);
+    let probabilities = intent_probabilities(&outputs.intent_logits, manifest.calibration.intent_temperature);
     let best = index_of_largest(&probabilities);
-    let sufficiency = sufficiencies(&logits.sufficiency, &manifest.calibration);
+    let sufficiency = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);
     let masses = level_masses(&sufficiency);
     let likeliest = index_of_largest(&masses);
     let second = masses

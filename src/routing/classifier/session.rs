@@ -97,13 +97,17 @@ pub struct OutputSizes {
     pub intents: usize,
     /// One less than the levels.
     pub sufficiencies: usize,
+    /// `None` where the manifest leaves it to the graph.
+    pub embedding: Option<usize>,
 }
 
 /// One prompt's raw outputs, before calibration.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Logits {
-    pub intent: Vec<f32>,
-    pub sufficiency: Vec<f32>,
+pub struct Outputs {
+    pub intent_logits: Vec<f32>,
+    pub sufficiency_logits: Vec<f32>,
+    /// Of length 1.
+    pub embedding: Vec<f32>,
 }
 
 /// One ONNX Runtime session: one inference at a time.
@@ -136,7 +140,7 @@ impl ModelSession {
     }
 
     /// Runs one unpadded sequence; `ids` has shape `[tokens]`.
-    pub fn run(&mut self, ids: &[i64]) -> Result<Logits, String> {
+    pub fn run(&mut self, ids: &[i64]) -> Result<Outputs, String> {
         self.attention_mask.resize(ids.len(), 1);
         let text = |error: ort::Error| error.to_string();
         let one_row = |values| ArrayView1::from(values).insert_axis(Axis(0));
@@ -144,9 +148,11 @@ impl ModelSession {
         let mask = TensorRef::from_array_view(one_row(self.attention_mask.as_slice())).map_err(text)?;
         let outputs =
             self.session.run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask]).map_err(text)?;
-        let row = |name: &str, width: usize| -> Result<Vec<f32>, String> {
+        let row = |name: &str, width: Option<usize>| -> Result<Vec<f32>, String> {
             let values = outputs[name].try_extract_array::<f32>().map_err(text)?;
-            if values.shape() != [1, width] {
+            let fits = matches!(values.shape(), &[1, got] if width.is_none_or(|width| width == got));
+            if !fits {
+                let width = width_in_words(width);
                 return Err(format!("output {name} has shape {:?}, [1, {width}] expected", values.shape()));
             }
             match values.iter().find(|value| !value.is_finite()) {
@@ -154,11 +160,16 @@ impl ModelSession {
                 None => Ok(values.iter().copied().collect()),
             }
         };
-        Ok(Logits {
-            intent: row(INTENT, self.sizes.intents)?,
-            sufficiency: row(SUFFICIENCY, self.sizes.sufficiencies)?,
+        Ok(Outputs {
+            intent_logits: row(INTENT, Some(self.sizes.intents))?,
+            sufficiency_logits: row(SUFFICIENCY, Some(self.sizes.sufficiencies))?,
+            embedding: row(EMBEDDING, self.sizes.embedding)?,
         })
     }
+}
+
+fn width_in_words(width: Option<usize>) -> String {
+    width.map_or_else(|| "width".to_owned(), |width| width.to_string())
 }
 
 /// Whether the loaded library knows CUDA at all.
@@ -208,15 +219,19 @@ fn check_graph(session: &Session, sizes: OutputSizes) -> Result<(), BundleError>
     if let Some(extra) = session.inputs().iter().find(|input| !INPUTS.contains(&input.name())) {
         return Err(graph(format!("has an input {} that nothing feeds", extra.name())));
     }
-    let widths = [(INTENT, Some(sizes.intents)), (SUFFICIENCY, Some(sizes.sufficiencies)), (EMBEDDING, None)];
+    let widths = [
+        (INTENT, Some(sizes.intents)),
+        (SUFFICIENCY, Some(sizes.sufficiencies)),
+        (EMBEDDING, sizes.embedding),
+    ];
     for (name, width) in widths {
         let output = named(session.outputs(), name).ok_or_else(|| graph(format!("has no output {name}")))?;
         let last = last_dimension(output);
         let fits = width.is_none_or(|width| last.is_none_or(|last| last == width as i64));
         if element(output) != Some(TensorElementType::Float32) || !fits {
-            let width = width.map_or("width".to_owned(), |width| width.to_string());
+            let width = width_in_words(width);
             return Err(graph(format!(
-                "output {name} is {}, float32 [batch, {width}] expected by the manifest's labels",
+                "output {name} is {}, float32 [batch, {width}] expected by the manifest",
                 output.dtype()
             )));
         }

@@ -110,15 +110,15 @@ fn score(shared: &Shared, session: &mut ModelSession, job: &Job) -> Result<Score
     let taken_at = Instant::now();
     let encoded = shared.encoder.encode(&job.excerpt).map_err(ClassifyError::Failed)?;
     let encoded_at = Instant::now();
-    let logits = session.run(&encoded.ids).map_err(ClassifyError::Failed)?;
+    let outputs = session.run(&encoded.ids).map_err(ClassifyError::Failed)?;
     let times = StageTimes {
         queue_us: micros(job.queued_at, taken_at),
         tokenize_us: micros(taken_at, encoded_at),
         inference_us: micros(encoded_at, Instant::now()),
     };
     let (truncated, density) = (encoded.truncated, encoded.density);
-    let scores = calibrate(&logits, &shared.intents, &shared.manifest, truncated, density);
-    Ok(Scored { scores, times })
+    let scores = calibrate(&outputs, &shared.intents, &shared.manifest, truncated, density);
+    Ok(Scored { scores, embedding: outputs.embedding, times })
 }
 
 fn micros(from: Instant, to: Instant) -> u64 {

@@ -1,0 +1,193 @@
+//! The classifier with what belongs to its bundle: levels of the tiers, intents by example, the
+//! languages it reads, and the scores kept of identical texts.
+
+use std::{
+    hash::RandomState,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use super::{
+    RouterError,
+    classifier::{Classifier, ClassifyError, Description, Excerpt, Scored, Scores, StageTimes},
+    intents::{Claim, ExampleIntents, learn},
+    language::{Detected, ReadLanguages, Unread, detect},
+};
+use crate::{config::Config, prompt::Prompt, telemetry};
+
+/// Reads prompts; made for one configuration and one classifier.
+pub struct Reader {
+    classifier: Arc<dyn Classifier>,
+    /// Level of each tier.
+    levels: Vec<usize>,
+    intents: Option<ExampleIntents>,
+    languages: Option<ReadLanguages>,
+    cache: Option<moka::sync::Cache<u128, Arc<Kept>>>,
+    cache_keys: [RandomState; 2],
+    wait_max: Duration,
+}
+
+/// What was read of one prompt.
+pub struct Read {
+    kept: Arc<Kept>,
+    /// The prompt's language, when the classifier does not read it well.
+    pub unread: Option<Unread>,
+    /// Whether the scores were kept from an earlier request.
+    pub cached: bool,
+    pub times: StageTimes,
+}
+
+/// All that follows from a text alone.
+struct Kept {
+    scores: Scores,
+    claim: Option<Claim>,
+    /// Told when first asked for: a caller may have stated it.
+    language: OnceLock<Detected>,
+}
+
+impl Read {
+    pub fn scores(&self) -> &Scores {
+        &self.kept.scores
+    }
+
+    /// Returns the intent whose examples the prompt is like. In a language that the classifier does not
+    /// read well, likeness says nothing: unknown words all look the same.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.kept.claim.as_ref().filter(|_| self.unread.is_none())
+    }
+}
+
+impl Reader {
+    /// Fits the classifier to the configuration; embeds the examples of intents, which blocks.
+    pub fn new(config: &Config, classifier: Arc<dyn Classifier>) -> Result<Self, RouterError> {
+        let description = classifier.describe();
+        let levels = levels(config, description)?;
+        check_intents(config, description)?;
+        let intents = learn(config, &*classifier)?;
+        let languages = description.languages.clone();
+        let entries = config.classifier.cache_entries;
+        let cache = (entries > 0).then(|| moka::sync::Cache::new(entries));
+        let cache_keys = [RandomState::new(), RandomState::new()];
+        let wait_max = config.classifier.wait_max;
+        Ok(Self { classifier, levels, intents, languages, cache, cache_keys, wait_max })
+    }
+
+    pub fn describe(&self) -> &Description {
+        self.classifier.describe()
+    }
+
+    /// Returns the level of each tier.
+    pub fn levels(&self) -> &[usize] {
+        &self.levels
+    }
+
+    pub fn intents(&self) -> Option<&ExampleIntents> {
+        self.intents.as_ref()
+    }
+
+    /// Asks the cache, then the classifier.
+    pub async fn read(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Read, ClassifyError> {
+        let excerpt = Excerpt::of(prompt, &self.describe().input);
+        let key = self.cache.as_ref().map(|cache| (cache, excerpt.fingerprint(&self.cache_keys)));
+        let (kept, cached, times) = match key.as_ref().and_then(|(cache, key)| cache.get(key)) {
+            Some(kept) => (kept, true, StageTimes::default()),
+            None => {
+                let scored =
+                    classify(&*self.classifier, excerpt, wait_until(self.wait_max, deadline)).await?;
+                let claim = self.intents.as_ref().and_then(|intents| intents.claim(&scored.embedding));
+                let kept = Arc::new(Kept { scores: scored.scores, claim, language: OnceLock::new() });
+                if let Some((cache, key)) = key {
+                    cache.insert(key, Arc::clone(&kept));
+                }
+                (kept, false, scored.times)
+            }
+        };
+        let unread = self.languages.as_ref().and_then(|languages| {
+            languages.unread(prompt, || *kept.language.get_or_init(|| detect(prompt.last_user_text())))
+        });
+        let read = Read { kept, unread, cached, times };
+        if let Some(unread) = read.unread {
+            telemetry::unread(unread.label);
+        }
+        if let Some(claim) = read.claim() {
+            telemetry::claimed(&claim.intent.0);
+        }
+        Ok(read)
+    }
+}
+
+fn levels(config: &Config, description: &Description) -> Result<Vec<usize>, RouterError> {
+    let mut levels: Vec<usize> = Vec::with_capacity(config.tiers.len());
+    for (tier, written) in config.tiers.iter().enumerate() {
+        let level = Arc::clone(&written.level);
+        let Some(place) = description.levels.iter().position(|known| *known == level) else {
+            let known = description.levels.join(", ");
+            return Err(RouterError::UnknownLevel { tier, level, known });
+        };
+        if levels.last().is_some_and(|&before| place < before) {
+            return Err(RouterError::LevelOrder { tier, level });
+        }
+        levels.push(place);
+    }
+    Ok(levels)
+}
+
+/// Every intent that the configuration names is the bundle's or has examples, and never both.
+fn check_intents(config: &Config, description: &Description) -> Result<(), RouterError> {
+    let of_the_bundle = |name: &Arc<str>| description.intents.iter().any(|known| known.0 == *name);
+    let own = |name: &Arc<str>| config.intent_named(name).is_some_and(|intent| intent.examples.is_some());
+    for (at, intent) in config.intents.iter().enumerate() {
+        if intent.examples.is_some() && of_the_bundle(&intent.name) {
+            let (place, intent) = (format!("intents[{at}].name"), Arc::clone(&intent.name));
+            return Err(RouterError::IntentTaken { place, intent });
+        }
+    }
+    let rules = config.rules.iter().enumerate().filter_map(|(at, rule)| {
+        Some((format!("rules[{at}].intent"), rule.fixes.as_ref()?.intent.as_ref()?))
+    });
+    let intents =
+        config.intents.iter().enumerate().map(|(at, intent)| (format!("intents[{at}].name"), &intent.name));
+    for (place, intent) in rules.chain(intents) {
+        if !of_the_bundle(intent) && !own(intent) {
+            let known = description.intents.iter().map(|known| &known.0);
+            let own = config.intents.iter().map(|intent| &intent.name).filter(|name| own(name));
+            let known: Vec<&str> = known.chain(own).map(|name| &**name).collect();
+            return Err(RouterError::UnknownIntent {
+                place,
+                intent: Arc::clone(intent),
+                known: known.join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Waits for scores until `deadline`; a prompt given up on is skipped by the workers.
+async fn classify(
+    classifier: &dyn Classifier,
+    excerpt: Excerpt,
+    deadline: Instant,
+) -> Result<Scored, ClassifyError> {
+    let asked = Instant::now();
+    let receiver = classifier.submit(excerpt, deadline)?;
+    match tokio::time::timeout_at(deadline.into(), receiver).await {
+        Ok(Ok(outcome)) => outcome,
+        // Workers drop a reply without sending when its deadline has passed, or when they end.
+        Ok(Err(_)) if Instant::now() < deadline => Err(ClassifyError::Stopped),
+        Ok(Err(_)) | Err(_) => Err(ClassifyError::TooLate(asked.elapsed())),
+    }
+}
+
+/// Returns when to go on without scores: early enough for the answer to reach the caller in time.
+fn wait_until(wait_max: Duration, deadline: Option<Instant>) -> Instant {
+    // The runtime's timer ticks in milliseconds: one for it, one for the way back.
+    const WAY_BACK_MIN: Duration = Duration::from_millis(2);
+    let now = Instant::now();
+    match deadline {
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(now);
+            now + wait_max.min(left.saturating_sub(WAY_BACK_MIN.max(left / 10)))
+        }
+        None => now + wait_max,
+    }
+}
