@@ -11,9 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-# Pulls scale and bias towards 1 and 0, worth about this many rows: the calibration split is small.
+# Pulls scale and bias towards 1 and 0: the bias as much as some sixteen rows would, as the calibration split is small.
 RIDGE = 4.0
-# The limits are the lowest ones at which the rows kept as confident hold these risks; at most this share is flagged.
+# A calibration must not turn the order of prompts round.
+SCALE_MIN = 0.05
+NEWTON_STEPS_MAX = 100
+GRADIENT_MAX = 1e-7
+# The limits are the lowest ones at which the rows kept as confident hold these risks; each flags at most this share.
 INTENT_ERROR_MAX = 0.20
 LEVEL_TOO_LOW_MAX = 0.12
 FLAGGED_SHARE_MAX = 0.20
@@ -68,18 +72,26 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Returns scale and bias of sigmoid(scale * x + bias), by Newton's method with a ridge towards 1 and 0."""
+    """Returns scale and bias of sigmoid(scale * x + bias), by Newton's method with backtracking and a ridge towards
+    1 and 0 (Platt 1999; the backtracking of Lin, Lin and Weng 2007)."""
     theta, centre = np.array([1.0, 0.0]), np.array([1.0, 0.0])
     design = np.stack([x, np.ones_like(x)], axis=1)
-    for _ in range(50):
+
+    def loss(at):
+        z = design @ at
+        return (np.logaddexp(0.0, z) - y * z).sum() + RIDGE / 2 * ((at - centre) ** 2).sum()
+
+    for _ in range(NEWTON_STEPS_MAX):
         p = sigmoid(design @ theta)
         gradient = design.T @ (p - y) + RIDGE * (theta - centre)
+        if np.abs(gradient).max() < GRADIENT_MAX * max(1, len(x)):
+            return float(max(theta[0], SCALE_MIN)), float(theta[1])
         hessian = (design * (p * (1 - p))[:, None]).T @ design + RIDGE * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
+        while loss(theta - step) > loss(theta) and np.abs(step).max() > 1e-12:
+            step = step / 2
         theta = theta - step
-        if np.abs(step).max() < 1e-9:
-            break
-    return float(max(theta[0], 0.05)), float(theta[1])
+    raise ValueError(f"calibration did not converge on {len(x)} rows: scale {theta[0]}, bias {theta[1]}")
 
 
 def intent_probabilities(logits: np.ndarray, calibration: dict) -> np.ndarray:
@@ -150,7 +162,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -500.0, 500.0)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="directory of *.jsonl and splits.toml")
-    parser.add_argument("--full", action="store_true", help="print intent x tier for each language, and near duplicates")
+    parser.add_argument("--full", action="store_true", help="also tables by language, and near duplicates")
     parser.add_argument("--agreement", action="store_true", help="print Cohen's kappa of author and reviewer")
     parser.add_argument("--split", choices=SPLITS, help="print the rows of this split and nothing else")
     arguments = parser.parse_args()

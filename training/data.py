@@ -30,6 +30,7 @@ class Example:
     source: str
     language: str = "en"
     tier: int | None = None
+    batch: str = ""
     gain: float | None = None  # measured: score of a strong model less that of a small one, -1 to 1
     teacher_intent: list[float] | None = None  # probability of each intent, from earlier runs
     base_embedding: object | None = None  # tensor [width]: the base's before the training, of length 1
@@ -64,6 +65,7 @@ def corpus_example(row: dict) -> Example:
         "corpus",
         row["language"],
         tier,
+        row["batch"],
     )
 
 

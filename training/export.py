@@ -138,12 +138,13 @@ def build(arguments, run: dict, work: Path) -> None:
         "embedding_width": classifier.encoder.config.hidden_size,
         "steps": run["steps"],
         "best": run["best"],
+        "seeds": run.get("seeds"),
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
     manifest["data"] = run["data"]
     manifest["metrics"] = evaluate.measure(scorer, manifest, arguments.dev, arguments.data, arguments.baselines)
     manifest["metrics"]["latency_ms"] = latency(scorer)
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
     (work / "manifest.json").write_text(text + "\n", encoding="utf-8")
     (work / "README.md").write_text(model_card(manifest), encoding="utf-8")
     shutil.rmtree(scratch)

@@ -38,7 +38,7 @@ from score import Scorer
 
 # Prompts whose activations set the ranges of static int8.
 CALIBRATION_PROMPTS = 200
-# Percentiles are taken over arrays of one shape: calibration prompts are cut to this many tokens.
+# Percentiles are taken over arrays of one shape: their prompts are cut to this many tokens.
 CALIBRATION_TOKENS = 48
 # Prompts scored alone and then in one padded batch of this many.
 BATCH_MATES = 8
@@ -76,7 +76,8 @@ def build(classifier, tokenizer, train: list[Example], scratch: Path) -> dict[st
     for method in (CalibrationMethod.MinMax, CalibrationMethod.Percentile):
         name = f"static int8, {method.name}"
         graphs[name] = scratch / f"static{method.name}.onnx"
-        quantise_static(unfused_attention, graphs[name], Prompts(tokenizer, train), method)
+        tokens = CALIBRATION_TOKENS if method is CalibrationMethod.Percentile else None
+        quantise_static(unfused_attention, graphs[name], Prompts(tokenizer, train, tokens), method)
     graphs["8-bit MatMulNBits"] = scratch / "nbits.onnx"
     quantizer = MatMulNBitsQuantizer(onnx.load(str(unfused_attention)), bits=8, block_size=BLOCK, accuracy_level=4)
     quantizer.process()
@@ -85,12 +86,13 @@ def build(classifier, tokenizer, train: list[Example], scratch: Path) -> dict[st
 
 
 class Prompts(CalibrationDataReader):
-    """Feeds the start of training prompts, one at a time."""
+    """Feeds training prompts one at a time; with `tokens`, only the start of those that are as long."""
 
-    def __init__(self, tokenizer, examples: list[Example]):
+    def __init__(self, tokenizer, examples: list[Example], tokens: int | None):
         sequences = [encode(tokenizer, e.messages).ids for e in random.Random(1).sample(examples, len(examples))]
-        long = [ids[:CALIBRATION_TOKENS] for ids in sequences if len(ids) >= CALIBRATION_TOKENS]
-        self.sequences = iter(long[:CALIBRATION_PROMPTS])
+        if tokens:
+            sequences = [[*ids[: tokens - 1], ids[-1]] for ids in sequences if len(ids) >= tokens]
+        self.sequences = iter(sequences[:CALIBRATION_PROMPTS])
 
     def get_next(self):
         ids = next(self.sequences, None)
@@ -150,7 +152,8 @@ def compare(graphs: dict[str, Path], tokenizer, dev: list[Example]) -> dict:
 def moved_by_batch_mates(scorer: Scorer, conversations: list) -> float:
     """Returns the largest change of a logit when prompts are scored in padded batches instead of alone."""
     worst = 0.0
-    sequences = [encode(scorer.tokenizer, messages).ids for messages in conversations[: 8 * BATCH_MATES]]
+    chosen = conversations[:: max(1, len(conversations) // (8 * BATCH_MATES))]
+    sequences = [encode(scorer.tokenizer, messages).ids for messages in chosen]
     for start in tqdm(range(0, len(sequences), BATCH_MATES), desc="batch mates", mininterval=5, file=sys.stdout):
         part = sequences[start : start + BATCH_MATES]
         width = max(map(len, part))

@@ -8,7 +8,6 @@ from torch.nn import functional
 from model import Classifier
 
 
-
 class Objective(nn.Module):
     """A classifier with the scales of the public sets; its output is the loss of a batch."""
 

@@ -74,7 +74,8 @@ def settings_of(arguments) -> dict:
     """Returns the settings of a run: the constants above, changed by --set and the other options."""
     settings = {name.lower(): value for name, value in globals().items() if name.isupper() and name not in NOT_RECORDED}
     settings["augment"] = {name.lower(): getattr(augment, name) for name in augment.RECORDED}
-    settings |= {"input": INPUT, "precision": "bfloat16", "corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
+    settings |= {"corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
+    settings |= {"input": INPUT, "precision": "bfloat16"}
     settings |= {"intents": len(INTENTS), "smoke": arguments.smoke, "steps_max": None}
     settings["base"] = {"name": arguments.base_name} | weights_of(None if arguments.smoke else arguments.base)
     settings["teachers"] = [weights_of(run) for run in arguments.teacher]

@@ -10,7 +10,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 /// The file format that this version reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Letters and numbers as Python's `\w` has them, two or more.
 static WORD: LazyLock<Regex> =
