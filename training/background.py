@@ -1,6 +1,6 @@
 """Embeds prompts of ordinary traffic: the background that intents by example are calibrated against.
 
-    python background.py --bundle ../onnx/0.1.0            adds background.f32 to a bundle and names it in its manifest
+    python background.py --bundle ../onnx/0.2.0            adds background.f32 to a bundle and names it in its manifest
 
 The router takes the similarity that 1 % of these prompts reach for an operator's examples as the threshold of their
 intent. So the rows should be what a deployment sees: all kinds of tasks, all languages, none chosen for its topic.

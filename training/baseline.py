@@ -1,7 +1,7 @@
 """Trains the TF-IDF baseline that `pointsman eval` prints beside the classifier: logistic regression over words.
 
-    python baseline.py --out ../onnx/0.1.0                 from the corpus
-    python baseline.py --out ../onnx/0.1.0 --data DIR      also from the measured outcomes of the public sets
+    python baseline.py --out ../onnx/0.2.0                 from the corpus
+    python baseline.py --out ../onnx/0.2.0 --data DIR      also from the measured outcomes of the public sets
 
 Writes OUT/baseline.json. export.py --baselines does the same for a new bundle: the corpus of the baseline should be the
 model's own. `--golden FILE` also writes a few prompts with their probabilities, for the test of the Rust reader.

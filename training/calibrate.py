@@ -1,6 +1,6 @@
 """Turns logits into probabilities that can be believed, and picks the limits of low confidence.
 
-    python calibrate.py --bundle ../onnx/0.1.0             how well a bundle is calibrated on the corpus test split
+    python calibrate.py --bundle ../onnx/0.2.0             how well a bundle is calibrated on the corpus test split
 
 export.py fits the calibration of a new bundle with these functions, on the corpus calibration split, which neither
 training nor early stopping reads.

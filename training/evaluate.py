@@ -1,6 +1,6 @@
 """Measures a bundle: on the corpus test split and, with --dev, on sets that were never trained on.
 
-    python evaluate.py --bundle ../onnx/0.1.0 --dev DIR --out metrics.json
+    python evaluate.py --bundle ../onnx/0.2.0 --dev DIR --out metrics.json
 
 Baselines stand beside the figures: the most frequent label, prompt length, TF-IDF with logistic regression trained on
 the same corpus split (and, for intents, the public intent set when --data is given). Batches of the test split that no

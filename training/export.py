@@ -1,6 +1,6 @@
 """Turns a training run into a bundle: one ONNX graph, fused and quantised, calibrated, with golden scores and manifest.
 
-    python export.py --run runs/one --version 0.1.0 --out ../onnx --dev DIR      the shipped bundle
+    python export.py --run runs/one --version 0.2.0 --out ../onnx --dev DIR      the shipped bundle
     python export.py --run runs/smoke --version 0.0.1 --out runs/bundles         the smoke bundle
 
 The bundle appears as OUT/VERSION at once, complete: it is built beside it and renamed.
