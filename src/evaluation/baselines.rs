@@ -103,7 +103,7 @@ mod tests {
 
     fn samples(prompts: &[&str]) -> Vec<Sample> {
         let config = default_config();
-        let names = Names { config: &config, models: &BTreeMap::new(), intents: &[] };
+        let names = Names { config: &config, levels: &[], models: &BTreeMap::new(), intents: &[] };
         let line = |prompt: &&str| {
             let bytes = serde_json::json!({"prompt": prompt, "intent": "code"}).to_string().into_bytes();
             read(&Line { number: 1, bytes, cut: false }, &names).unwrap()

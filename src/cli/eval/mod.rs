@@ -76,7 +76,8 @@ pub struct EvalArguments {
 const HELP: &str = "\
 A line has `prompt` or `messages`, and any of:
   intent          the right intent, one of the bundle's
-  tier            the weakest tier that is enough, by the configuration's name or the bundle's level
+  tier            the weakest tier that is enough, by the configuration's name or the bundle's level;
+                  a level that no tier stands for means the next tier above it
   difficulty_raw  a number, higher is harder
   language        for the table of languages
   outcomes        {\"NAME\": {\"score\": 0..1, \"cost\": usd}} or {\"NAME\": score}, where NAME is a tier,
@@ -206,9 +207,9 @@ fn inputs(arguments: &EvalArguments) -> Result<Vec<Input>, CliError> {
     Ok(inputs)
 }
 
-fn models(written: &[String], config: &Config) -> Result<BTreeMap<String, Tier>, CliError> {
+fn models(written: &[String], config: &Config) -> Result<BTreeMap<Arc<str>, Tier>, CliError> {
     let none = BTreeMap::new();
-    let names = Names { config, models: &none, intents: &[] };
+    let names = Names { config, levels: &[], models: &none, intents: &[] };
     written
         .iter()
         .map(|pair| {
@@ -216,7 +217,7 @@ fn models(written: &[String], config: &Config) -> Result<BTreeMap<String, Tier>,
             // A model's name may hold an equals sign, a tier's seldom does.
             let (model, tier) = pair.rsplit_once('=').ok_or_else(|| wrong("MODEL=TIER is expected"))?;
             let tier = names.tier(tier).ok_or_else(|| wrong(&format!("there is no tier {tier:?}")))?;
-            Ok((model.to_owned(), tier))
+            Ok((Arc::from(model), tier))
         })
         .collect()
 }
@@ -247,10 +248,12 @@ fn baseline(config: &Config) -> (Option<Tfidf>, Vec<String>) {
 fn sections(
     inputs: &[Input],
     router: &Arc<Router>,
-    models: &BTreeMap<String, Tier>,
+    models: &BTreeMap<Arc<str>, Tier>,
 ) -> Result<Vec<Section>, CliError> {
-    let intents = router.classifier().map_or(&[][..], |description| &description.intents);
-    let names = Names { config: router.config(), models, intents };
+    let (levels, intents) = router
+        .classifier()
+        .map_or((&[][..], &[][..]), |description| (&description.levels[..], &description.intents[..]));
+    let names = Names { config: router.config(), levels, models, intents };
     let samples = input::read_all(inputs, &names)?;
     let progress = bar(samples.iter().map(Vec::len).sum::<usize>() as u64, "routing");
     let runtime = runtime()?;
