@@ -175,7 +175,7 @@ mod tests {
     fn a_broken_file_is_told() {
         for (json, expected) in [
             ("{", "EOF"),
-            (r#"{"format": 2}"#, "format 2, this version reads format 1"),
+            (r#"{"format": 3}"#, "format 3, this version reads format 2"),
             (
                 r#"{"format":1,"intents":["a"],"levels":["x","y"],"intent_bias":[0],"level_bias":[0],
                     "words":["w"],"idf":[1],"intent_weights":[[1]],"level_weights":[[1,2]]}"#,
