@@ -177,7 +177,7 @@ mod tests {
             ("{", "EOF"),
             (r#"{"format": 3}"#, "format 3, this version reads format 2"),
             (
-                r#"{"format":1,"intents":["a"],"levels":["x","y"],"intent_bias":[0],"level_bias":[0],
+                r#"{"format":2,"intents":["a"],"levels":["x","y"],"intent_bias":[0],"level_bias":[0],
                     "words":["w"],"idf":[1],"intent_weights":[[1]],"level_weights":[[1,2]]}"#,
                 "level_weights: another size",
             ),
