@@ -4,29 +4,44 @@
 
 use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 
 use super::{Scale, judge::Judged, sample::Sample, tfidf::Tfidf};
 
-/// Returns the random row: labels drawn as often as they occur, and a random order of the requests.
-pub fn random(samples: &[Sample], tiers: &[usize], scale: &Scale, seed: u64) -> Vec<Judged> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let intents: Vec<&Arc<str>> = samples.iter().filter_map(|sample| sample.intent.as_ref()).collect();
-    samples
-        .iter()
-        .map(|_| {
+/// The random row: labels drawn as often as they occur, and a random order of the requests.
+///
+/// One draw is good or bad by luck, so figures are made from many.
+pub struct Chance<'a> {
+    samples: usize,
+    intents: Vec<&'a Arc<str>>,
+    /// Never empty.
+    tiers: &'a [usize],
+    scale: Scale,
+}
+
+impl<'a> Chance<'a> {
+    pub fn new(samples: &'a [Sample], tiers: &'a [usize], scale: Scale) -> Self {
+        let intents = samples.iter().filter_map(|sample| sample.intent.as_ref()).collect();
+        Self { samples: samples.len(), intents, tiers, scale }
+    }
+
+    /// Returns one draw.
+    pub fn draw(&self, random: &mut StdRng) -> Vec<Judged> {
+        let Self { intents, tiers, .. } = self;
+        let judge = |_| {
             let place: f64 = random.random();
             Judged {
                 tier: tiers[random.random_range(0..tiers.len())],
                 intent: (!intents.is_empty())
                     .then(|| Arc::clone(intents[random.random_range(0..intents.len())])),
-                sufficiency: Some(ladder(place, scale.tiers)),
+                sufficiency: Some(ladder(place, self.scale.tiers)),
                 gain: Some(place),
                 difficulty: Some(place),
                 ..Judged::default()
             }
-        })
-        .collect()
+        };
+        (0..self.samples).map(judge).collect()
+    }
 }
 
 /// Returns the length row: the longer the prompt, the harder it is taken to be. Its tiers are cut so that
@@ -57,7 +72,8 @@ pub fn length(samples: &[Sample], tiers: &[usize], scale: &Scale) -> Vec<Judged>
         .collect()
 }
 
-/// Returns the TF-IDF row; `levels` are the places of the tiers' levels among the baseline's own.
+/// Returns the TF-IDF row; `levels` are the places of the tiers' levels among the baseline's own, `quality` is
+/// wanted where the request asks for none of its own.
 pub fn tfidf(
     samples: &[Sample],
     baseline: &Tfidf,
@@ -72,6 +88,7 @@ pub fn tfidf(
             let top = levels.len() - 1;
             let enough = |tier: usize| if tier == top { 1.0 } else { guess.sufficiency[levels[tier]] };
             let sufficiency: Vec<f64> = (0..=top).map(enough).collect();
+            let quality = sample.prompt.preferences.quality.unwrap_or(quality);
             let tier = sufficiency.iter().position(|&enough| enough >= quality).unwrap_or(top);
             Judged {
                 intent: Some(guess.intent),
@@ -90,25 +107,18 @@ fn ladder(place: f64, tiers: usize) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use serde_json::json;
 
     use super::*;
-    use crate::{
-        config::default_config,
-        evaluation::sample::{Names, read},
-        routing::line::Line,
+    use crate::evaluation::{
+        bootstrap::{Domain, generator},
+        sample::tests::sample,
     };
 
     const SCALE: Scale = Scale { tiers: 4, weak: 0, strong: 2, middle: Some(1) };
 
     fn samples(prompts: &[&str]) -> Vec<Sample> {
-        let config = default_config();
-        let names = Names { config: &config, models: &BTreeMap::new(), intents: &[] };
-        let line = |prompt: &&str| {
-            let bytes = serde_json::json!({"prompt": prompt, "intent": "code"}).to_string().into_bytes();
-            read(&Line { number: 1, bytes, cut: false }, &names).unwrap()
-        };
-        prompts.iter().map(line).collect()
+        prompts.iter().map(|prompt| sample(&json!({"prompt": prompt, "intent": "code"}))).collect()
     }
 
     #[test]
@@ -125,12 +135,26 @@ mod tests {
     #[test]
     fn chance_repeats_with_its_seed() {
         let samples = samples(&["a"; 30]);
-        let places = |seed| {
-            random(&samples, &[0, 2], &SCALE, seed).iter().map(|judged| judged.gain).collect::<Vec<_>>()
-        };
+        let chance = Chance::new(&samples, &[0, 2], SCALE);
+        let draw = |seed| chance.draw(&mut generator(seed, 0, Domain::Chance));
+        let places = |seed| draw(seed).iter().map(|judged| judged.gain).collect::<Vec<_>>();
         assert_eq!(places(1), places(1));
         assert_ne!(places(1), places(2));
-        assert!(random(&samples, &[0, 2], &SCALE, 1).iter().all(|judged| judged.tier != 1));
+        assert!(draw(1).iter().all(|judged| judged.tier != 1));
+    }
+
+    #[test]
+    fn words_are_asked_for_the_quality_that_the_request_wants() {
+        let file = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/baseline.json"));
+        let baseline = Tfidf::read(file).unwrap();
+        let wanted = |quality: f64| sample(&json!({"prompt": "x", "preferences": {"quality": quality}}));
+        let samples = [sample(&json!({"prompt": "x"})), wanted(0.0), wanted(1.0)];
+        let tier = |quality: f64| -> Vec<usize> {
+            let rows = tfidf(&samples, &baseline, &[0, 1, 2, 3], &SCALE, quality);
+            rows.iter().map(|judged| judged.tier).collect()
+        };
+        assert_eq!(tier(0.0), [0, 0, 3]);
+        assert_eq!(tier(1.0), [3, 0, 3]);
     }
 
     #[test]

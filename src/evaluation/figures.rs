@@ -6,8 +6,8 @@ use super::{
     Better, Row, Scale,
     judge::{Facts, Judged},
     metrics::{
-        Answer, CalibrationError, CostQuality, GainCurve, Graded, MacroF1, Mean, Metric, RankCorrelation,
-        Saving,
+        Answer, CalibrationError, CostFigures, CostQuality, GainCurve, Graded, MacroF1, Mean, Metric,
+        RankCorrelation, Saving,
     },
     sample::Sample,
 };
@@ -28,14 +28,76 @@ pub struct Material<'a> {
     pub numeric_difficulty: bool,
 }
 
-/// One figure of one row, to be measured.
-pub struct Measure {
+/// What is told of one figure beside its value.
+pub struct Told {
     /// As gates and JSON name it.
     pub name: String,
     pub better: Better,
     /// Samples that have what it needs.
     pub samples: usize,
-    pub metric: Box<dyn Metric>,
+}
+
+/// Figures of one row, to be measured together.
+struct Measure {
+    told: Vec<Told>,
+    source: Source,
+}
+
+enum Source {
+    One(Box<dyn Metric>),
+    /// Savings at each of [`KEPT`], then AIQ.
+    Costs(CostQuality),
+}
+
+/// Every figure of a row; their names and their order are the same for all rows.
+pub struct Measures(Vec<Measure>);
+
+impl Measures {
+    pub fn told(&self) -> impl Iterator<Item = &Told> {
+        self.0.iter().flat_map(|measure| &measure.told)
+    }
+
+    /// Returns the figures under these weights.
+    pub fn values(&self, weights: &[u32]) -> Vec<Option<f64>> {
+        self.0.iter().flat_map(|measure| measure.source.values(weights)).collect()
+    }
+
+    pub fn told_by_language(&self) -> impl Iterator<Item = &Told> {
+        self.by_language().flat_map(|measure| &measure.told)
+    }
+
+    /// Returns the figures that are told by language.
+    pub fn values_by_language(&self, weights: &[u32]) -> Vec<Option<f64>> {
+        self.by_language().flat_map(|measure| measure.source.values(weights)).collect()
+    }
+
+    fn by_language(&self) -> impl Iterator<Item = &Measure> {
+        self.0.iter().filter(|measure| measure.told.iter().all(|told| is_told_by_language(&told.name)))
+    }
+}
+
+impl Source {
+    fn values(&self, weights: &[u32]) -> Vec<Option<f64>> {
+        match self {
+            Self::One(metric) => vec![metric.value(weights)],
+            Self::Costs(curve) => {
+                let CostFigures { aiq, mut saved } =
+                    curve.figures(weights, &KEPT.map(|part| f64::from(part) / 100.0));
+                saved.push(aiq);
+                saved
+            }
+        }
+    }
+}
+
+/// Whether a figure stands in the table of languages.
+fn is_told_by_language(metric: &str) -> bool {
+    let (family, name) = metric.split_once('.').unwrap_or((metric, ""));
+    match family {
+        "tier" => true,
+        "intent" => name != "ece",
+        _ => false,
+    }
 }
 
 impl<'a> Material<'a> {
@@ -95,12 +157,22 @@ impl<'a> Material<'a> {
     }
 
     /// Returns the place of the answering tier nearest to a tier: above first, as routing does.
-    fn nearest(&self, tier: usize) -> usize {
+    pub fn nearest(&self, tier: usize) -> usize {
         self.answering.partition_point(|&known| known < tier).min(self.answering.len() - 1)
     }
 
-    /// Returns every figure of a row; the names and their order are the same for all rows.
-    pub fn measures(&self, row: Row, judged: &[Judged]) -> Vec<Measure> {
+    /// Returns each sample with what a row says of it, and with nothing where the router had no scores, so that
+    /// all rows are measured on the same lines: a rule takes lines away that are the easiest to judge.
+    fn scored<'b>(&'b self, judged: &'b [Judged]) -> impl Iterator<Item = (&'b Sample, Option<&'b Judged>)> {
+        self.samples
+            .iter()
+            .zip(self.facts)
+            .zip(judged)
+            .map(|((sample, facts), judged)| (sample, facts.sufficiency.is_some().then_some(judged)))
+    }
+
+    /// Returns every figure of a row.
+    pub fn measures(&self, row: Row, judged: &[Judged]) -> Measures {
         let mut list = List(Vec::new());
         self.intents(&mut list, row, judged);
         self.tiers(&mut list, row, judged);
@@ -108,7 +180,7 @@ impl<'a> Material<'a> {
         self.gains(&mut list, judged);
         self.costs(&mut list, judged);
         self.coverage(&mut list, row);
-        list.0
+        Measures(list.0)
     }
 
     fn intents(&self, list: &mut List, row: Row, judged: &[Judged]) {
@@ -132,8 +204,11 @@ impl<'a> Material<'a> {
         list.add("intent.macro_f1", Better::Higher, count, macro_f1);
         let stated: Vec<Option<(f64, bool)>> = pairs
             .iter()
+            .zip(self.facts)
             .zip(judged)
-            .map(|(pair, judged)| {
+            .map(|((pair, facts), judged)| {
+                // Of the lines that the router states one for.
+                facts.intent_confidence?;
                 let confidence = judged.intent_confidence.filter(|_| row.states_probabilities())?;
                 Some((confidence, hit(pair)?))
             })
@@ -167,36 +242,30 @@ impl<'a> Material<'a> {
 
     /// Returns, for each tier but the last, (probability that it is enough, whether the label says so).
     pub fn sufficiency_pairs(&self, row: Row, judged: &[Judged]) -> Vec<Vec<Option<(f64, bool)>>> {
-        let pair = |level: usize, sample: &Sample, judged: &Judged| {
-            let sufficiency = judged.sufficiency.as_ref().filter(|_| row.states_probabilities())?;
+        let pair = |level: usize, sample: &Sample, judged: Option<&Judged>| {
+            let sufficiency = judged?.sufficiency.as_ref().filter(|_| row.states_probabilities())?;
             Some((sufficiency[level], sample.tier?.0 <= level))
         };
         (0..self.tiers.len() - 1)
-            .map(|level| {
-                self.samples.iter().zip(judged).map(|(sample, judged)| pair(level, sample, judged)).collect()
-            })
+            .map(|level| self.scored(judged).map(|(sample, judged)| pair(level, sample, judged)).collect())
             .collect()
     }
 
     fn difficulties(&self, list: &mut List, judged: &[Judged]) {
         let pairs: Vec<Option<(f64, f64)>> = self
-            .samples
-            .iter()
-            .zip(judged)
-            .map(|(sample, judged)| Some((judged.difficulty?, self.difficulty(sample)?)))
+            .scored(judged)
+            .map(|(sample, judged)| Some((judged?.difficulty?, self.difficulty(sample)?)))
             .collect();
         list.add_some("difficulty.spearman", Better::Higher, &pairs, |pairs| RankCorrelation::new(pairs));
     }
 
     fn gains(&self, list: &mut List, judged: &[Judged]) {
         let graded: Vec<Option<Graded>> = self
-            .samples
-            .iter()
-            .zip(judged)
+            .scored(judged)
             .map(|(sample, judged)| {
                 let (weak, strong) = (sample.outcomes[self.scale.weak]?, sample.outcomes[self.scale.strong]?);
                 let apart = self.scale.weak != self.scale.strong;
-                let gain = judged.gain.filter(|_| apart)?;
+                let gain = judged?.gain.filter(|_| apart)?;
                 Some(Graded { gain, weak: weak.score, strong: strong.score })
             })
             .collect();
@@ -221,17 +290,15 @@ impl<'a> Material<'a> {
     fn costs(&self, list: &mut List, judged: &[Judged]) {
         let answers = self.answers_by(judged);
         let count = answers.iter().flatten().count();
-        let curve = CostQuality::aiq(&answers);
-        for part in KEPT {
-            let saved = curve.saved(f64::from(part) / 100.0);
-            list.add(&format!("cost.saved_at_{part}"), Better::Higher, count, saved);
-        }
-        list.add("cost.aiq", Better::Higher, count, curve);
+        let names =
+            KEPT.map(|part| format!("cost.saved_at_{part}")).into_iter().chain(["cost.aiq".to_owned()]);
+        let told = names.map(|name| Told { name, better: Better::Higher, samples: count }).collect();
+        list.0.push(Measure { told, source: Source::Costs(CostQuality::new(&answers)) });
         let chosen = |answer: &Option<Answer>| answer.as_ref().map(|answer| answer.by_tier[answer.chosen]);
         let scores = answers.iter().map(|answer| chosen(answer).map(|(score, _)| score));
         list.add("decided.score", Better::Higher, count, Mean::new(scores));
-        let costs = answers.iter().map(|answer| chosen(answer).map(|(_, cost)| cost));
-        list.add("decided.cost_usd", Better::Lower, count, Mean::new(costs));
+        let costs = answers.iter().map(|answer| chosen(answer).map(|(_, cost)| cost * 1000.0));
+        list.add("decided.cost_usd_per_1000", Better::Lower, count, Mean::new(costs));
         let saved = answers.iter().map(|answer| {
             let (_, top) = answer.as_ref()?.by_tier.last()?;
             Some((chosen(answer)?.1, *top))
@@ -270,7 +337,8 @@ struct List(Vec<Measure>);
 
 impl List {
     fn add(&mut self, name: &str, better: Better, samples: usize, metric: impl Metric + 'static) {
-        self.0.push(Measure { name: name.to_owned(), better, samples, metric: Box::new(metric) });
+        let told = vec![Told { name: name.to_owned(), better, samples }];
+        self.0.push(Measure { told, source: Source::One(Box::new(metric)) });
     }
 
     /// Adds a metric of what the samples have.

@@ -6,10 +6,13 @@
 
 pub mod baselines;
 pub mod bootstrap;
+mod compare;
+pub mod confusions;
 mod figures;
 pub mod gates;
 pub mod judge;
 pub mod metrics;
+pub mod notes;
 mod outcomes;
 pub mod report;
 pub mod sample;
@@ -21,12 +24,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Serialize, Serializer};
 
 use self::{
-    bootstrap::{Interval, Resampling, interval, resample},
-    figures::{Material, Measure},
+    baselines::Chance,
+    bootstrap::{Domain, Interval, Resampling, generator, resample},
+    compare::Contest,
+    confusions::Confusion,
+    figures::Material,
     judge::{Facts, Judged},
     sample::Sample,
     tfidf::Tfidf,
-    views::{Confusion, CostCurves, Language, Reliability},
+    views::{CostCurves, Language, Reliability},
 };
 use crate::config::Config;
 
@@ -74,10 +80,11 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Compares the weakest tier with the strongest but one, which is the strongest that has a probability
-    /// of its own; with other outcomes, the weakest and strongest that have some.
+    /// Compares the weakest tier with the strongest but one of four and more, which is the strongest that has a
+    /// probability of its own, and with the strongest of two or three, where the one but last is weak or in the
+    /// middle; with other outcomes, the weakest and strongest that have some.
     fn of(tiers: usize, answering: &[usize]) -> Self {
-        let usual = if tiers > 2 { tiers - 2 } else { tiers - 1 };
+        let usual = if tiers > 3 { tiers - 2 } else { tiers - 1 };
         let (weak, strong) = match answering {
             [weak, .., last] if answering[1..].contains(&usual) || *last < usual => (*weak, usual.min(*last)),
             [weak, .., last] => (*weak, *last),
@@ -109,7 +116,7 @@ pub struct Figure {
     pub value: f64,
     /// Samples that have what the figure needs.
     pub samples: usize,
-    /// Middle 95 % of the resamples.
+    /// Middle 95 % of the resamples; `None` for few samples.
     pub interval: Option<Interval>,
     /// Interval of the router's value less this one's, over the same resamples; not on the router's row.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,38 +161,47 @@ fn by_name<S: Serializer>(metrics: &[Comparison], serializer: S) -> Result<S::Ok
     serializer.collect_map(metrics.iter().map(|comparison| (&comparison.name, comparison)))
 }
 
-/// Takes every figure of a section.
-pub fn evaluate(section: &Section, settings: &Settings<'_>) -> Evaluation {
+/// Takes every figure of a section; `done` is called after each resample.
+pub fn evaluate(section: &Section, settings: &Settings<'_>, done: impl Fn() + Sync) -> Evaluation {
     let tiers: Vec<Arc<str>> = settings.config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect();
     let material = Material::new(&section.samples, &section.facts, &tiers);
-    let rows = rows(section, settings, &material.scale);
-    let measures: Vec<(Row, Vec<Measure>)> =
-        rows.iter().map(|(row, judged)| (*row, material.measures(*row, judged))).collect();
+    let decided: Vec<usize> = section.facts.iter().map(|facts| facts.tier.0).collect();
+    let labelled: Vec<usize> = section.samples.iter().filter_map(|sample| Some(sample.tier?.0)).collect();
+    let usual = if labelled.is_empty() { decided } else { labelled };
+    let chance = Chance::new(&section.samples, &usual, material.scale);
+    let judged = rows(section, settings, &material.scale, &chance, &usual);
+    let router = &judged[0].1;
     let languages = views::languages(&section.samples);
-    let weights = vec![1; section.samples.len()];
-    let measure_all = |weights: &[u32]| Values::of(&measures, &languages, weights);
-    let values = measure_all(&weights);
-    let resamples = resample(settings.resampling, weights.len(), measure_all);
+    let contest = Contest::new(&material, &judged, &chance, &languages, settings.resampling);
+    let values = contest.values(section.samples.len());
+    let resamples = resample(settings.resampling, section.samples.len(), |number, weights| {
+        let values = contest.resampled(number, weights);
+        done();
+        values
+    });
     Evaluation {
         name: section.name.clone(),
         file: section.file.clone(),
         samples: section.samples.len(),
-        notes: views::notes(&material),
-        metrics: comparisons(&measures, &values, &resamples),
-        languages: views::language_table(&languages, &measures[0].1, &values, &resamples),
-        confusion: views::confusions(&material, &rows[0].1),
-        reliability: views::reliabilities(&material, &rows[0].1),
-        cost_quality: views::cost_curves(&material, &rows),
+        notes: notes::notes(&material, router),
+        metrics: contest.comparisons(&values, &resamples),
+        languages: views::language_table(&section.samples, &languages, contest.router(), &values, &resamples),
+        confusion: confusions::confusions(&material, router),
+        reliability: views::reliabilities(&material, router),
+        cost_quality: views::cost_curves(&material, &judged),
     }
 }
 
-/// Returns each row's judgement of every sample, the router's first.
-fn rows(section: &Section, settings: &Settings<'_>, scale: &Scale) -> Vec<(Row, Vec<Judged>)> {
+/// Returns each row's judgement of every sample, the router's first; `usual` are the tiers that length and
+/// chance may know the shares of.
+fn rows(
+    section: &Section,
+    settings: &Settings<'_>,
+    scale: &Scale,
+    chance: &Chance<'_>,
+    usual: &[usize],
+) -> Vec<(Row, Vec<Judged>)> {
     let Section { samples, facts, .. } = section;
-    let router: Vec<Judged> = facts.iter().map(|facts| facts.judged(scale)).collect();
-    let labels: Vec<usize> = samples.iter().filter_map(|sample| Some(sample.tier?.0)).collect();
-    let decided = || router.iter().map(|judged| judged.tier).collect();
-    let tiers = if labels.is_empty() { decided() } else { labels };
     let tfidf = settings.baseline.and_then(|baseline| {
         let level = |name: &Arc<str>| baseline.levels().iter().position(|known| known == name);
         let levels: Option<Vec<usize>> =
@@ -193,71 +209,14 @@ fn rows(section: &Section, settings: &Settings<'_>, scale: &Scale) -> Vec<(Row, 
         let quality = settings.config.policy.quality;
         Some((Row::Tfidf, baselines::tfidf(samples, baseline, &levels?, scale, quality)))
     });
+    let first_draw = &mut generator(settings.resampling.seed, 0, Domain::Chance);
     let mut rows = vec![
-        (Row::Random, baselines::random(samples, &tiers, scale, settings.resampling.seed)),
-        (Row::Length, baselines::length(samples, &tiers, scale)),
+        (Row::Router, facts.iter().map(|facts| facts.judged(scale)).collect()),
+        (Row::Random, chance.draw(first_draw)),
+        (Row::Length, baselines::length(samples, usual, scale)),
     ];
-    rows.insert(0, (Row::Router, router));
     rows.extend(tfidf);
     rows
-}
-
-/// Every figure under one set of weights.
-struct Values {
-    /// By row, then by figure.
-    rows: Vec<Vec<Option<f64>>>,
-    /// By language, then by figure; the router's only.
-    languages: Vec<Vec<Option<f64>>>,
-}
-
-impl Values {
-    fn of(measures: &[(Row, Vec<Measure>)], languages: &[(Arc<str>, Vec<bool>)], weights: &[u32]) -> Self {
-        let all = |measures: &[Measure]| -> Vec<Option<f64>> {
-            measures.iter().map(|measure| measure.metric.value(weights)).collect()
-        };
-        let of_language = |speaks: &[bool]| -> Vec<Option<f64>> {
-            let weights: Vec<u32> = weights
-                .iter()
-                .zip(speaks)
-                .map(|(&weight, &speaks)| if speaks { weight } else { 0 })
-                .collect();
-            let shown = |measure: &Measure| {
-                views::is_told_by_language(&measure.name).then(|| measure.metric.value(&weights)).flatten()
-            };
-            measures[0].1.iter().map(shown).collect()
-        };
-        Self {
-            rows: measures.iter().map(|(_, measures)| all(measures)).collect(),
-            languages: languages.iter().map(|(_, speaks)| of_language(speaks)).collect(),
-        }
-    }
-}
-
-/// Puts the rows' values of each figure side by side; a figure that no row has is left out.
-fn comparisons(measures: &[(Row, Vec<Measure>)], values: &Values, resamples: &[Values]) -> Vec<Comparison> {
-    let router = &measures[0].1;
-    let figure = |row: usize, at: usize| {
-        let over = |row: usize| resamples.iter().map(move |values| values.rows[row][at]);
-        let lead = over(0).zip(over(row)).map(|(router, other)| Some(router? - other?));
-        Some(Figure {
-            value: values.rows[row][at]?,
-            samples: measures[row].1[at].samples,
-            interval: interval(over(row)),
-            router_lead: if row > 0 { interval(lead) } else { None },
-        })
-    };
-    (0..router.len())
-        .map(|at| Comparison {
-            name: router[at].name.clone(),
-            better: router[at].better,
-            rows: measures
-                .iter()
-                .enumerate()
-                .filter_map(|(row, (name, _))| Some((*name, figure(row, at)?)))
-                .collect(),
-        })
-        .filter(|comparison| comparison.rows.contains_key(&Row::Router))
-        .collect()
 }
 
 #[cfg(test)]
@@ -275,6 +234,9 @@ mod tests {
             (4, vec![1, 2], (1, 2)),
             (4, vec![0, 1], (0, 1)),
             (4, vec![2, 3], (2, 3)),
+            (5, vec![0, 1, 2, 3, 4], (0, 3)),
+            (3, vec![0, 1, 2], (0, 2)),
+            (3, vec![], (0, 2)),
             (2, vec![0, 1], (0, 1)),
             (1, vec![0], (0, 0)),
         ] {
@@ -285,3 +247,7 @@ mod tests {
         assert_eq!(Scale::of(1, &[]).middle, None);
     }
 }
+
+#[cfg(test)]
+#[path = "section_tests.rs"]
+mod section_tests;

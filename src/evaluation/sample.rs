@@ -31,6 +31,10 @@ pub struct Sample {
     pub outcomes: Vec<Option<Outcome>>,
     /// Whose outcomes belong to no known tier.
     pub unplaced: Vec<String>,
+    /// Fields of levels that no tier stands for, for example "p_mid".
+    pub unplaced_levels: Vec<&'static str>,
+    /// Models that were placed by hand.
+    pub placed: Vec<Arc<str>>,
     /// Whether `outcomes` was something else than an object, and left alone.
     pub foreign_outcomes: bool,
 }
@@ -47,21 +51,39 @@ pub struct Outcome {
 /// The names that a line may use.
 pub struct Names<'a> {
     pub config: &'a Config,
+    /// The bundle's levels, weakest first; empty without a classifier.
+    pub levels: &'a [Arc<str>],
     /// Tiers of models that the configuration does not list.
-    pub models: &'a BTreeMap<String, Tier>,
+    pub models: &'a BTreeMap<Arc<str>, Tier>,
     /// Empty without a classifier: any intent is taken then.
     pub intents: &'a [Intent],
 }
 
 impl Names<'_> {
-    /// Returns the tier that a name means: a tier's name, else the weakest tier of that level.
-    pub fn tier(&self, name: &str) -> Option<Tier> {
-        self.config
-            .tier_named(name)
-            .or_else(|| self.config.tiers.iter().position(|tier| &*tier.level == name).map(Tier))
+    /// Returns the tier that is enough by a label: the tier of that name, else the weakest one whose level is
+    /// this level of the bundle or a stronger one. Nothing is above the top tier, so it is enough for the rest.
+    pub fn tier_of_label(&self, name: &str) -> Option<Tier> {
+        let place = |level: &str| self.levels.iter().position(|known| &**known == level);
+        let enough = || {
+            let label = place(name)?;
+            let reaches = |level: &str| place(level).is_some_and(|place| place >= label);
+            let tier = self.config.tiers.iter().position(|tier| reaches(&tier.level));
+            Some(tier.map_or(self.config.top_tier(), Tier))
+        };
+        self.tier(name).or_else(enough)
     }
 
-    /// Returns the tier of a tier, level, target or model.
+    /// Returns the tier of that name, else the weakest one that stands for exactly this level.
+    pub fn tier(&self, name: &str) -> Option<Tier> {
+        self.config.tier_named(name).or_else(|| self.tier_of_level(name))
+    }
+
+    /// Returns the weakest tier that stands for exactly this level.
+    pub fn tier_of_level(&self, level: &str) -> Option<Tier> {
+        self.config.tiers.iter().position(|tier| &*tier.level == level).map(Tier)
+    }
+
+    /// Returns the tier of a tier, level, target or model that the configuration names.
     pub fn tier_of_model(&self, name: &str) -> Option<Tier> {
         let listed = || {
             let target = self.config.target_named(name).or_else(|| {
@@ -70,7 +92,7 @@ impl Names<'_> {
             })?;
             self.config.tier_of(target)
         };
-        self.tier(name).or_else(listed).or_else(|| self.models.get(name).copied())
+        self.tier(name).or_else(listed)
     }
 }
 
@@ -94,6 +116,8 @@ pub fn read(line: &Line, names: &Names<'_>) -> Result<Sample, Vec<FieldProblem>>
             language: object.get("language").and_then(Value::as_str).map(Arc::from),
             outcomes: outcomes.by_tier,
             unplaced: outcomes.unplaced,
+            unplaced_levels: outcomes.unplaced_levels,
+            placed: outcomes.placed,
             foreign_outcomes: outcomes.foreign,
         }),
         Ok(_) => Err(problems.0),
@@ -124,9 +148,17 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str, problems: &mut Problems
 
 fn tier(object: &Map<String, Value>, names: &Names<'_>, problems: &mut Problems) -> Option<Tier> {
     let name = text(object, "tier", problems)?;
-    let tier = names.tier(name);
+    let tier = names.tier_of_label(name);
     if tier.is_none() {
-        let known: Vec<&str> = names.config.tiers.iter().map(|tier| &*tier.name).collect();
+        let tiers = names.config.tiers.iter().map(|tier| &*tier.name);
+        let mut known: Vec<&str> = tiers.collect();
+        known.extend(
+            names
+                .levels
+                .iter()
+                .map(|level| &**level)
+                .filter(|level| names.config.tier_named(level).is_none()),
+        );
         problems.add("tier", format!("no tier or level is named {name:?}; there are {}", known.join(", ")));
     }
     tier
@@ -151,17 +183,45 @@ pub fn shown(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::sync::LazyLock;
+
     use serde_json::json;
 
     use super::*;
-    use crate::config::default_config;
+    use crate::config::{default_config, read_text};
+
+    /// Two tiers, neither of them called as its level.
+    pub const TWO_TIERS: &str = r#"
+        rules = []
+        [policy]
+        default_tier = "cheap"
+        [[tiers]]
+        name = "cheap"
+        level = "simple"
+        targets = ["gpt-6-luna"]
+        [[tiers]]
+        name = "good"
+        level = "complex"
+        targets = ["claude-sonnet-5-5"]
+    "#;
+
+    /// Returns the sample of a good line.
+    pub fn sample(value: &Value) -> Sample {
+        parse(value).unwrap()
+    }
 
     fn parse(value: &Value) -> Result<Sample, Vec<FieldProblem>> {
-        let config = default_config();
-        let models = BTreeMap::from([("house-model".to_owned(), Tier(1))]);
+        // Read once: tests make hundreds of samples.
+        static CONFIG: LazyLock<Config> = LazyLock::new(default_config);
+        parse_with(&CONFIG, value)
+    }
+
+    fn parse_with(config: &Config, value: &Value) -> Result<Sample, Vec<FieldProblem>> {
+        let levels = ["simple", "moderate", "complex", "reasoning"].map(Arc::from);
+        let models = BTreeMap::from([(Arc::from("house-model"), Tier(1))]);
         let intents = [Intent(Arc::from("code")), Intent(Arc::from("math"))];
-        let names = Names { config: &config, models: &models, intents: &intents };
+        let names = Names { config, levels: &levels, models: &models, intents: &intents };
         read(&Line { number: 7, bytes: value.to_string().into_bytes(), cut: false }, &names)
     }
 
@@ -196,6 +256,37 @@ mod tests {
         assert_eq!(scores, [Some(0.1), Some(0.2), Some(0.3), Some(1.0)]);
         assert_eq!(sample.outcomes[1].unwrap().cost_usd, Some(0.001));
         assert_eq!(sample.unplaced, ["unheard-of"]);
+        assert_eq!(sample.placed, [Arc::from("house-model")]);
+    }
+
+    #[test]
+    fn a_level_between_two_tiers_asks_for_the_stronger_one() {
+        let config = read_text(TWO_TIERS).unwrap();
+        for (label, expected) in
+            [("simple", 0), ("cheap", 0), ("moderate", 1), ("complex", 1), ("good", 1), ("reasoning", 1)]
+        {
+            let sample = parse_with(&config, &json!({"prompt": "x", "tier": label})).unwrap();
+            assert_eq!(sample.tier, Some(Tier(expected)), "{label}");
+        }
+        let problems = parse_with(&config, &json!({"prompt": "x", "tier": "medium"})).unwrap_err();
+        assert!(problems[0].problem.ends_with("there are cheap, good, simple, moderate, complex, reasoning"));
+    }
+
+    #[test]
+    fn scores_of_levels_go_to_the_tiers_that_stand_for_them() {
+        let config = read_text(TWO_TIERS).unwrap();
+        let flat = json!({"prompt": "x", "p_small": 0.1, "p_mid": 0.2, "p_strong": 0.3, "p_reason": 0.4});
+        let sample = parse_with(&config, &flat).unwrap();
+        let scores: Vec<Option<f64>> =
+            sample.outcomes.iter().map(|outcome| outcome.map(|outcome| outcome.score)).collect();
+        assert_eq!(scores, [Some(0.1), Some(0.3)]);
+        assert_eq!(sample.unplaced_levels, ["p_mid", "p_reason"]);
+        let wrong = parse_with(&config, &json!({"prompt": "x", "p_mid": 7})).unwrap_err();
+        assert_eq!(wrong[0].field, "p_mid", "checked although no tier stands for it");
+        // A tier that only has the name of a level.
+        let renamed = TWO_TIERS.replace("\"good\"", "\"moderate\"");
+        let sample = parse_with(&read_text(&renamed).unwrap(), &flat).unwrap();
+        assert_eq!(sample.outcomes[1].map(|outcome| outcome.score), Some(0.3));
     }
 
     #[test]
@@ -212,5 +303,8 @@ mod tests {
             &["outcomes.simple.cost"],
         );
         check_problem(&json!([1]), &[""]);
+        let dear =
+            parse(&json!({"prompt": "x", "outcomes": {"simple": {"score": 1, "cost": 1e7}}})).unwrap_err();
+        assert_eq!(dear[0].problem, "10000000.0 is not a number of US dollars from 0 to 1000000");
     }
 }

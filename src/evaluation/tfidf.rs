@@ -32,6 +32,9 @@ struct File {
     idf: Vec<f64>,
     intent_weights: Vec<Vec<f64>>,
     level_weights: Vec<Vec<f64>>,
+    /// Names of the sets; empty in files that do not say.
+    #[serde(default)]
+    trained_on: Vec<String>,
 }
 
 /// A trained baseline.
@@ -82,6 +85,11 @@ impl Tfidf {
         &self.file.levels
     }
 
+    /// Returns the names of the sets that it was trained on; empty when the file does not say.
+    pub fn trained_on(&self) -> &[String] {
+        &self.file.trained_on
+    }
+
     /// Returns the baseline's view of a text.
     pub fn guess(&self, text: &str) -> Guess {
         let features = self.features(text);
@@ -111,8 +119,10 @@ impl Tfidf {
                 *counts.entry(place).or_default() += 1.0;
             }
         }
-        let weighted: Vec<(usize, f64)> =
-            counts.into_iter().map(|(place, count)| (place, (1.0 + f64::ln(count)) * self.file.idf[place])).collect();
+        let weighted: Vec<(usize, f64)> = counts
+            .into_iter()
+            .map(|(place, count)| (place, (1.0 + f64::ln(count)) * self.file.idf[place]))
+            .collect();
         let length = weighted.iter().map(|(_, value)| value * value).sum::<f64>().sqrt();
         weighted.into_iter().map(|(place, value)| (place, value / length)).collect()
     }
@@ -147,6 +157,7 @@ mod tests {
     fn the_reader_agrees_with_scikit_learn() {
         let file = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/baseline.json"));
         let baseline = Tfidf::read(file).unwrap();
+        assert_eq!(baseline.trained_on(), ["corpus"]);
         let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/baseline.jsonl"));
         for line in golden.lines() {
             let expected: Golden = serde_json::from_str(line).unwrap();
@@ -164,9 +175,9 @@ mod tests {
     fn a_broken_file_is_told() {
         for (json, expected) in [
             ("{", "EOF"),
-            (r#"{"format": 2}"#, "format 2, this version reads format 1"),
+            (r#"{"format": 3}"#, "format 3, this version reads format 2"),
             (
-                r#"{"format":1,"intents":["a"],"levels":["x","y"],"intent_bias":[0],"level_bias":[0],
+                r#"{"format":2,"intents":["a"],"levels":["x","y"],"intent_bias":[0],"level_bias":[0],
                     "words":["w"],"idf":[1],"intent_weights":[[1]],"level_weights":[[1,2]]}"#,
                 "level_weights: another size",
             ),

@@ -1,6 +1,7 @@
-//! What plots and tables show beside the figures: confusion, reliability, cost and quality, languages.
+//! What plots and tables show beside the figures: reliability, cost and quality, languages.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -8,28 +9,21 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Row, Values,
+    Row,
     bootstrap::{Interval, interval},
-    figures::{Material, Measure},
+    compare::Values,
+    figures::{Material, Measures},
     judge::Judged,
-    metrics::{Bin, CalibrationError, CostQuality, Point, confusion},
+    metrics::{Bin, CalibrationError, CostQuality, Point},
     sample::Sample,
 };
 
-/// Names of models told in a note.
-const NAMES_MAX: usize = 5;
+/// Languages told one by one; each is measured on every resample.
+pub const LANGUAGES_MAX: usize = 50;
+/// Name of those that are left.
+pub const OTHER: &str = "other";
 /// Points of a curve that is shown; figures are made from all of them.
 const CURVE_POINTS: usize = 201;
-
-/// How often each label was given each class by the router.
-#[derive(Debug, Clone, Serialize)]
-pub struct Confusion {
-    /// "tier" or "intent".
-    pub of: &'static str,
-    pub labels: Vec<Arc<str>>,
-    /// Row: label; column: prediction.
-    pub counts: Vec<Vec<u32>>,
-}
 
 /// Bins of a reliability diagram of the router.
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +50,13 @@ pub struct SingleTier {
     pub point: Point,
 }
 
+/// Some of the samples.
+pub struct Group {
+    pub name: Arc<str>,
+    /// Whether each sample is one of them.
+    pub members: Vec<bool>,
+}
+
 /// The router's figures on the samples of one language.
 #[derive(Debug, Clone, Serialize)]
 pub struct Language {
@@ -67,27 +68,9 @@ pub struct Language {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LanguageFigure {
     pub value: f64,
+    /// Samples of the language that have what the figure needs.
+    pub samples: usize,
     pub interval: Option<Interval>,
-}
-
-/// Returns the confusions that the labels allow, of tiers first.
-pub fn confusions(material: &Material<'_>, router: &[Judged]) -> Vec<Confusion> {
-    let pairs = || material.samples.iter().zip(router);
-    let tiers: Vec<(usize, usize)> =
-        pairs().filter_map(|(sample, judged)| Some((sample.tier?.0, judged.tier))).collect();
-    let intents: Vec<(usize, usize)> = pairs()
-        .filter_map(|(sample, judged)| {
-            Some((material.class(sample.intent.as_ref()?)?, material.class(judged.intent.as_ref()?)?))
-        })
-        .collect();
-    let view = |of: &'static str, pairs: &[(usize, usize)], labels: &[Arc<str>]| {
-        let counts = confusion(pairs.iter().copied(), labels.len());
-        (!pairs.is_empty()).then(|| Confusion { of, labels: labels.to_vec(), counts })
-    };
-    [view("tier", &tiers, material.tiers), view("intent", &intents, &material.classes)]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 /// Returns the reliability of each sufficiency against tier labels, and of the intent's confidence.
@@ -113,7 +96,7 @@ pub fn reliabilities(material: &Material<'_>, router: &[Judged]) -> Vec<Reliabil
 /// Returns the curves of all rows; `None` without outcomes of two tiers.
 pub fn cost_curves(material: &Material<'_>, rows: &[(Row, Vec<Judged>)]) -> Option<CostCurves> {
     let weights = vec![1; material.samples.len()];
-    let of_row = |judged: &[Judged]| CostQuality::aiq(&material.answers_by(judged));
+    let of_row = |judged: &[Judged]| CostQuality::new(&material.answers_by(judged));
     let answers: Vec<_> = material.answers_by(&rows.first()?.1).into_iter().flatten().collect();
     if answers.is_empty() {
         return None;
@@ -141,103 +124,89 @@ fn thinned(curve: &[Point]) -> Vec<Point> {
     (0..shown).map(|at| curve[at * (curve.len() - 1) / (shown - 1).max(1)]).collect()
 }
 
-/// Returns which samples are of each language, by name.
-pub fn languages(samples: &[Sample]) -> Vec<(Arc<str>, Vec<bool>)> {
-    let names: BTreeSet<Arc<str>> = samples.iter().filter_map(|sample| sample.language.clone()).collect();
-    let speaks =
-        |name: &Arc<str>| samples.iter().map(|sample| sample.language.as_ref() == Some(name)).collect();
-    names.into_iter().map(|name| (Arc::clone(&name), speaks(&name))).collect()
-}
-
-/// Whether a figure stands in the table of languages.
-pub fn is_told_by_language(metric: &str) -> bool {
-    let (family, name) = metric.split_once('.').unwrap_or((metric, ""));
-    match family {
-        "tier" => true,
-        "intent" => name != "ece",
-        _ => false,
+/// Returns which samples are of each language, by name; all but the most frequent are one group.
+pub fn languages(samples: &[Sample]) -> Vec<Group> {
+    let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+    for language in samples.iter().filter_map(|sample| sample.language.as_ref()) {
+        *counts.entry(language).or_default() += 1;
     }
+    let mut names: Vec<(&Arc<str>, usize)> = counts.into_iter().collect();
+    let too_many = names.len() > LANGUAGES_MAX;
+    if too_many {
+        names.sort_by_key(|&(_, count)| Reverse(count));
+        names.retain(|(name, _)| &***name != OTHER);
+        names.truncate(LANGUAGES_MAX);
+        names.sort();
+    }
+    let group = |name: Arc<str>, belongs: &dyn Fn(&Arc<str>) -> bool| Group {
+        name,
+        members: samples.iter().map(|sample| sample.language.as_ref().is_some_and(belongs)).collect(),
+    };
+    let told: BTreeSet<&Arc<str>> = names.iter().map(|&(name, _)| name).collect();
+    let rest = too_many.then(|| group(Arc::from(OTHER), &|language| !told.contains(language)));
+    let of_each = told.iter().map(|&name| group(Arc::clone(name), &|language| language == name));
+    of_each.chain(rest).collect()
 }
 
 /// Returns the router's figures by language, most samples first.
 pub(super) fn language_table(
-    languages: &[(Arc<str>, Vec<bool>)],
-    measures: &[Measure],
+    samples: &[Sample],
+    languages: &[Group],
+    measures: &Measures,
     values: &Values,
     resamples: &[Values],
 ) -> Vec<Language> {
-    let figure = |language: usize, at: usize| {
-        Some(LanguageFigure {
-            value: values.languages[language][at]?,
-            interval: interval(resamples.iter().map(|values| values.languages[language][at])),
-        })
-    };
-    let mut table: Vec<Language> = languages
-        .iter()
-        .enumerate()
-        .map(|(place, (language, speaks))| Language {
-            language: Arc::clone(language),
-            samples: speaks.iter().filter(|speaks| **speaks).count(),
-            metrics: measures
-                .iter()
-                .enumerate()
-                .filter_map(|(at, measure)| Some((measure.name.clone(), figure(place, at)?)))
+    let of_language = |(place, group): (usize, &Group)| {
+        let members =
+            || samples.iter().zip(&group.members).filter_map(|(one, &member)| member.then_some(one));
+        let figure = |at: usize, metric: &str| {
+            let samples = members().filter(|sample| is_labelled_for(sample, metric)).count();
+            Some(LanguageFigure {
+                value: values.languages[place][at]?,
+                samples,
+                interval: interval(samples, resamples.iter().map(|values| values.languages[place][at])),
+            })
+        };
+        let told = measures.told_by_language().enumerate();
+        Language {
+            language: Arc::clone(&group.name),
+            samples: members().count(),
+            metrics: told
+                .filter_map(|(at, told)| Some((told.name.clone(), figure(at, &told.name)?)))
                 .collect(),
-        })
-        .collect();
-    table.sort_by_key(|language| std::cmp::Reverse(language.samples));
+        }
+    };
+    let mut table: Vec<Language> = languages.iter().enumerate().map(of_language).collect();
+    table.sort_by_key(|language| Reverse(language.samples));
     table
 }
 
-/// Returns what a reader of the figures must know.
-pub(super) fn notes(material: &Material<'_>) -> Vec<String> {
-    let Material { samples, answering, tiers, .. } = material;
-    let mut notes = Vec::new();
-    let foreign = samples.iter().filter(|sample| sample.foreign_outcomes).count();
-    if foreign > 0 {
-        notes.push(format!("`outcomes` is no object on {foreign} lines and was left alone there"));
-    }
-    let unplaced: BTreeSet<&str> =
-        samples.iter().flat_map(|sample| sample.unplaced.iter().map(String::as_str)).collect();
-    if !unplaced.is_empty() {
-        let shown: Vec<&str> = unplaced.iter().copied().take(NAMES_MAX).collect();
-        let more = unplaced.len().saturating_sub(NAMES_MAX);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        notes.push(format!(
-            "outcomes of models that belong to no tier were left alone: {}{rest}; --models NAME=TIER places them",
-            shown.join(", ")
-        ));
-    }
-    if let [.., _, top] = answering[..] {
-        let answered = |sample: &&Sample| answering.iter().all(|&tier| sample.outcomes[tier].is_some());
-        let complete: Vec<&Sample> = samples.iter().filter(answered).collect();
-        let names: Vec<&str> = answering.iter().map(|&tier| &*tiers[tier]).collect();
-        notes.push(format!(
-            "outcomes of {} on {} of {} lines; {} is the top tier of the cost figures",
-            names.join(", "),
-            complete.len(),
-            samples.len(),
-            tiers[top]
-        ));
-        let outcomes = complete.len() * answering.len();
-        let estimated = complete
-            .iter()
-            .flat_map(|sample| answering.iter().filter_map(|&tier| sample.outcomes[tier]))
-            .filter(|outcome| outcome.cost_usd.is_none())
-            .count();
-        if estimated > 0 {
-            notes.push(format!(
-                "{estimated} of {outcomes} costs were not measured: they are estimated from the configuration's \
-                 prices of each tier's first target"
-            ));
-        }
-    }
-    notes
+/// Whether a sample has the label that a figure told by language needs.
+fn is_labelled_for(sample: &Sample, metric: &str) -> bool {
+    if metric.starts_with("intent.") { sample.intent.is_some() } else { sample.tier.is_some() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluation::sample::tests::sample;
+
+    #[test]
+    fn rare_languages_are_one_group() {
+        let speaker = |name: String| sample(&serde_json::json!({"prompt": "x", "language": name}));
+        let mut samples: Vec<Sample> = (0..LANGUAGES_MAX + 10)
+            .flat_map(|at| [speaker(format!("l{at:02}")), speaker(format!("l{at:02}"))])
+            .collect();
+        let all = languages(&samples[..2 * LANGUAGES_MAX]);
+        assert!(all.len() == LANGUAGES_MAX && all.iter().all(|group| &*group.name != OTHER));
+        samples.extend([speaker("rare".to_owned()), speaker(OTHER.to_owned())]);
+        samples.push(sample(&serde_json::json!({"prompt": "x"})));
+        let groups = languages(&samples);
+        assert_eq!(groups.len(), LANGUAGES_MAX + 1);
+        let rest = groups.last().unwrap();
+        assert_eq!(&*rest.name, OTHER);
+        assert_eq!(rest.members.iter().filter(|member| **member).count(), 10 * 2 + 2);
+    }
 
     #[test]
     fn a_thinned_curve_keeps_its_ends() {

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -86,7 +87,9 @@ fn labels_become_a_table() {
     let file = files.add("small.jsonl", LABELLED);
     let (code, out, error) = eval(&[&file], "");
     assert_eq!(code, 0, "{error}");
-    assert!(out.starts_with("\nsmall  6 samples"), "{out}");
+    let settings = "rules as when serving; objective threshold, wanted quality 0.5; 50 resamples, seed 1\n";
+    assert!(out.starts_with(settings) && out.contains("\nsmall  6 samples"), "{out}");
+    assert!(out.contains("TF-IDF was trained on corpus"), "{out}");
     for name in
         ["intent.accuracy", "tier.within_one", "coverage.classified", "sufficiency_ece.simple", "TF-IDF"]
     {
@@ -119,10 +122,11 @@ fn figures_of_the_router_are_those_of_route() {
 #[test]
 fn json_keeps_its_form() {
     let files = Files::new();
-    let file = files.add("both.jsonl", format!("{LABELLED}{OUTCOMES}"));
+    // Enough lines for intervals.
+    let file = files.add("both.jsonl", format!("{}{OUTCOMES}", LABELLED.repeat(4)));
     let gates = files.add("gates.toml", "\"tier.accuracy\".min = 0.0\n");
     // Every line needs outcomes for the cost figures, so labels come from a file of their own.
-    let outcomes = files.add("outcomes.jsonl", OUTCOMES);
+    let outcomes = files.add("outcomes.jsonl", OUTCOMES.repeat(5));
     let figures = json(&["--no-rules", "--gates", &gates, &outcomes, &file]);
     let mut lines = Vec::new();
     shape(&figures, "", &mut lines);
@@ -161,6 +165,9 @@ fn outcomes_are_placed_and_costs_are_said_to_be_estimated() {
     assert_eq!(scores, [0.5, 0.625, 1.0]);
     let placed = json(&["--no-rules", "--models", "old-model=reasoning", &file]);
     assert!(!placed["sections"][0]["notes"].to_string().contains("old-model"));
+    assert!(!placed["notes"].to_string().contains("--models"), "{}", placed["notes"]);
+    let misspelt = json(&["--no-rules", "--models", "odd-model=reasoning", &file]);
+    assert!(misspelt["notes"].to_string().contains("--models odd-model: no outcome is called so"));
     let (code, _, error) = eval(&["--models", "old-model=giant", &file], "");
     assert!(code == 2 && error.contains("there is no tier \"giant\""), "{error}");
 }
@@ -222,9 +229,14 @@ fn the_report_is_one_page_with_its_plots() {
     assert!(error.contains("report: "), "{error}");
     let page = fs::read_to_string(folder.join("index.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 3, "curve, reliability, confusion");
-    for part in
-        ["Cost and quality", "Reliability", "Confusion of the tier", "cost.aiq", "prefers-color-scheme"]
-    {
+    for part in [
+        "Cost and quality",
+        "Reliability",
+        "Confusion of the tier",
+        "cost.aiq",
+        "prefers-color-scheme",
+        "objective threshold",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
@@ -260,6 +272,56 @@ fn gates_stop_what_falls_short_and_name_it() {
     let wrong = files.add("wrong.toml", "\"tier.accuracy\".minimum = 1\n");
     let (code, _, error) = eval(&["--gates", &wrong, &file], "");
     assert!(code == 2 && error.contains("tier.accuracy.minimum"), "{error}");
+}
+
+#[test]
+fn a_missed_gate_is_told_to_a_reader_that_has_gone() {
+    let files = Files::new();
+    let file = files.add("small.jsonl", LABELLED);
+    let gates = files.add("gates.toml", "\"tier.accuracy\".min = 1.1\n");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["eval", "--resamples", "0", "--gates", &gates, &file])
+        .env_remove("POINTSMAN_CONFIG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("1 gate missed"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn levels_of_the_bundle_are_labels_of_any_tiers() {
+    let files = Files::new();
+    let config = files.add(
+        "two.toml",
+        r#"
+        rules = []
+        [policy]
+        default_tier = "cheap"
+        [[tiers]]
+        name = "cheap"
+        level = "simple"
+        targets = ["gpt-6-luna"]
+        [[tiers]]
+        name = "good"
+        level = "complex"
+        targets = ["claude-sonnet-5-5"]
+        "#,
+    );
+    let line = r#"{"prompt": "Prove Fermat's little theorem.", "tier": "moderate", "p_small": 0, "p_mid": 1, "p_strong": 1}"#;
+    let file = files.add("levels.jsonl", line);
+    let figures = json(&["--config", &config, &file]);
+    let section = &figures["sections"][0];
+    assert_eq!(section["confusion"][0]["labels"], serde_json::json!(["cheap", "good"]));
+    let good: u64 =
+        section["confusion"][0]["counts"][1].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    assert_eq!(good, 1, "moderate asks for more than cheap");
+    let notes = section["notes"].to_string();
+    assert!(notes.contains("gain compares cheap with good"), "{notes}");
+    assert!(notes.contains("no tier stands for the level of p_mid"), "{notes}");
 }
 
 #[test]

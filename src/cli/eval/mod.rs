@@ -1,10 +1,11 @@
 //! `pointsman eval`: labelled files in, figures out: a table, JSON, a report, gates.
 
 mod input;
+mod output;
 mod table;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,19 +14,18 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
-use self::input::Input;
+use self::{input::Input, output::Outcome};
 use super::{CliError, lines, route::offline, runtime};
 use crate::{
-    config::Config,
+    config::{Config, Objective},
     evaluation::{
         Evaluation, Section, Settings,
         bootstrap::Resampling,
         evaluate,
         gates::{self, Gate, GateResult},
         judge,
-        report::{Head, page},
+        notes::listed,
         sample::Names,
         tfidf::Tfidf,
     },
@@ -34,12 +34,9 @@ use crate::{
     routing::{Router, classifier::Bundle},
 };
 
-/// Format of the JSON that `--json` prints.
-const FORMAT: u32 = 1;
 const RESAMPLES: usize = 1000;
 const RESAMPLES_MAX: u64 = 100_000;
 const SEED: u64 = 1;
-const REPORT_FILE: &str = "index.html";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -76,7 +73,8 @@ pub struct EvalArguments {
 const HELP: &str = "\
 A line has `prompt` or `messages`, and any of:
   intent          the right intent, one of the bundle's
-  tier            the weakest tier that is enough, by the configuration's name or the bundle's level
+  tier            the weakest tier that is enough, by the configuration's name or the bundle's level;
+                  a level that no tier stands for means the next tier above it
   difficulty_raw  a number, higher is harder
   language        for the table of languages
   outcomes        {\"NAME\": {\"score\": 0..1, \"cost\": usd}} or {\"NAME\": score}, where NAME is a tier,
@@ -85,7 +83,8 @@ A line has `prompt` or `messages`, and any of:
                   scores of simple, moderate, complex and reasoning
 
 Other keys are ignored. Baselines stand beside the router: random, length, and TF-IDF (baseline.json
-beside the bundle). \u{25b2} the router is better than that baseline, \u{25bc} worse, in 95 % of paired resamples.
+beside the bundle). \u{25b2} the router is better than that baseline, \u{25bc} worse: the 95 % interval of the
+paired difference excludes 0. Figures of fewer than 20 lines have neither interval nor mark.
 
 Gates, for CI:
   \"tier.accuracy\".min = 0.6              every section that has the figure
@@ -99,33 +98,6 @@ Examples:
   pointsman eval --json --gates gates.toml dev.jsonl > figures.json
 
 docs/metrics.md defines every figure.";
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
-    format: u32,
-    pointsman: &'static str,
-    /// `None`: no classifier.
-    bundle: Option<BundleName>,
-    settings: SettingsShown,
-    notes: &'a [String],
-    sections: &'a [Evaluation],
-    gates: &'a [GateResult],
-}
-
-#[derive(Serialize)]
-struct BundleName {
-    name: Arc<str>,
-    version: Arc<str>,
-}
-
-#[derive(Serialize)]
-struct SettingsShown {
-    rules: bool,
-    quality: f64,
-    resamples: usize,
-    seed: u64,
-}
 
 pub fn run(arguments: &EvalArguments, mut config: Config) -> Result<(), CliError> {
     // What was typed is checked before anything takes time.
@@ -142,42 +114,28 @@ pub fn run(arguments: &EvalArguments, mut config: Config) -> Result<(), CliError
         live.load_classifier()?;
     }
     let router = live.router();
-    let (baseline, notes) = baseline(config);
+    let (baseline, mut notes) = baseline(config);
     let sections = sections(&inputs, &router, &models)?;
     let resampling = Resampling { resamples: arguments.resamples as usize, seed: arguments.seed };
     let settings = Settings { config, baseline: baseline.as_ref(), resampling };
-    let progress = bar(sections.len() as u64, "taking figures");
-    let evaluations: Vec<Evaluation> = sections
-        .iter()
-        .map(|section| {
-            let evaluation = evaluate(section, &settings);
-            progress.inc(1);
-            evaluation
-        })
-        .collect();
+    let progress = bar((sections.len() * resampling.resamples) as u64, "taking figures");
+    let evaluations: Vec<Evaluation> =
+        sections.iter().map(|section| evaluate(section, &settings, || progress.inc(1))).collect();
     progress.finish_and_clear();
+    notes.extend(unused_models(&models, &sections));
     let results = gates::check(&gates, &evaluations);
-    let outcome =
-        Outcome { router: &router, resampling, notes: &notes, evaluations: &evaluations, results: &results };
-    if let Some(folder) = &arguments.report {
-        write_report(&outcome, folder, !arguments.no_rules)?;
-    }
-    let text =
-        if arguments.json { json(&outcome, !arguments.no_rules) } else { table::text(&notes, &evaluations) };
-    writeln!(anstream::stdout(), "{}", text.trim_end())
-        .map_err(|error| CliError::Io { what: "stdout".to_owned(), error })?;
     let missed: Vec<String> =
         results.iter().filter(|result| !result.passed).map(GateResult::sentence).collect();
-    if missed.is_empty() { Ok(()) } else { Err(CliError::Gates(missed)) }
-}
-
-/// Everything that table, JSON and report are made from.
-struct Outcome<'a> {
-    router: &'a Router,
-    resampling: Resampling,
-    notes: &'a [String],
-    evaluations: &'a [Evaluation],
-    results: &'a [GateResult],
+    let rules = !arguments.no_rules;
+    let outcome = Outcome { router: &router, rules, resampling, notes, evaluations, results };
+    if let Some(folder) = &arguments.report {
+        outcome.write_report(folder)?;
+    }
+    let text = if arguments.json { outcome.json() } else { outcome.table() };
+    let written = writeln!(anstream::stdout(), "{}", text.trim_end())
+        .map_err(|error| CliError::Io { what: "stdout".to_owned(), error });
+    // A gate is missed even when nobody reads the figures to their end.
+    if missed.is_empty() { written } else { Err(CliError::Gates(missed)) }
 }
 
 fn read_gates(path: &Path) -> Result<Vec<Gate>, CliError> {
@@ -206,9 +164,9 @@ fn inputs(arguments: &EvalArguments) -> Result<Vec<Input>, CliError> {
     Ok(inputs)
 }
 
-fn models(written: &[String], config: &Config) -> Result<BTreeMap<String, Tier>, CliError> {
+fn models(written: &[String], config: &Config) -> Result<BTreeMap<Arc<str>, Tier>, CliError> {
     let none = BTreeMap::new();
-    let names = Names { config, models: &none, intents: &[] };
+    let names = Names { config, levels: &[], models: &none, intents: &[] };
     written
         .iter()
         .map(|pair| {
@@ -216,12 +174,24 @@ fn models(written: &[String], config: &Config) -> Result<BTreeMap<String, Tier>,
             // A model's name may hold an equals sign, a tier's seldom does.
             let (model, tier) = pair.rsplit_once('=').ok_or_else(|| wrong("MODEL=TIER is expected"))?;
             let tier = names.tier(tier).ok_or_else(|| wrong(&format!("there is no tier {tier:?}")))?;
-            Ok((model.to_owned(), tier))
+            Ok((Arc::from(model), tier))
         })
         .collect()
 }
 
-/// Returns the baseline beside the bundle, or a note that says why it is left out.
+/// Returns a note on models that --models placed for nothing.
+fn unused_models(models: &BTreeMap<Arc<str>, Tier>, sections: &[Section]) -> Option<String> {
+    let samples = sections.iter().flat_map(|section| &section.samples);
+    let used: BTreeSet<&Arc<str>> = samples.flat_map(|sample| &sample.placed).collect();
+    let unused: Vec<&str> =
+        models.keys().filter(|model| !used.contains(model)).map(|model| &**model).collect();
+    (!unused.is_empty()).then(|| {
+        let names = listed(unused.into_iter());
+        format!("--models {names}: no outcome is called so, or the configuration already places it")
+    })
+}
+
+/// Returns the baseline beside the bundle, or why it is left out; and what must be known of it.
 fn baseline(config: &Config) -> (Option<Tfidf>, Vec<String>) {
     let left_out = |why: String| (None, vec![format!("no TF-IDF baseline: {why}")]);
     let bytes = match Bundle::baseline(config.classifier.bundle.as_deref()) {
@@ -239,18 +209,40 @@ fn baseline(config: &Config) -> (Option<Tfidf>, Vec<String>) {
     let unknown = config.tiers.iter().find(|tier| !baseline.levels().contains(&tier.level));
     match unknown {
         Some(tier) => left_out(format!("baseline.json has no level {:?}", tier.level)),
-        None => (Some(baseline), Vec::new()),
+        None => {
+            let notes = baseline_notes(&baseline, config);
+            (Some(baseline), notes)
+        }
     }
+}
+
+fn baseline_notes(baseline: &Tfidf, config: &Config) -> Vec<String> {
+    let sets = match baseline.trained_on() {
+        [] => "sets that baseline.json does not name".to_owned(),
+        sets => listed(sets.iter().map(String::as_str)),
+    };
+    let mut notes =
+        vec![format!("TF-IDF was trained on {sets}: on lines from there it looks better than it is")];
+    if config.policy.objective == Objective::Value {
+        notes.push(
+            "the objective is value: TF-IDF, and every row along the curve, takes the first tier that reaches the \
+             wanted quality all the same"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// Reads every file, then asks the router; all bad lines of all files come first.
 fn sections(
     inputs: &[Input],
     router: &Arc<Router>,
-    models: &BTreeMap<String, Tier>,
+    models: &BTreeMap<Arc<str>, Tier>,
 ) -> Result<Vec<Section>, CliError> {
-    let intents = router.classifier().map_or(&[][..], |description| &description.intents);
-    let names = Names { config: router.config(), models, intents };
+    let (levels, intents) = router
+        .classifier()
+        .map_or((&[][..], &[][..]), |description| (&description.levels[..], &description.intents[..]));
+    let names = Names { config: router.config(), levels, models, intents };
     let samples = input::read_all(inputs, &names)?;
     let progress = bar(samples.iter().map(Vec::len).sum::<usize>() as u64, "routing");
     let runtime = runtime()?;
@@ -275,48 +267,4 @@ fn bar(length: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_style(style).with_message(what);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-fn json(outcome: &Outcome<'_>, rules: bool) -> String {
-    let document = Document {
-        format: FORMAT,
-        pointsman: env!("CARGO_PKG_VERSION"),
-        bundle: outcome.router.classifier().map(|classifier| BundleName {
-            name: Arc::clone(&classifier.name),
-            version: Arc::clone(&classifier.version),
-        }),
-        settings: SettingsShown {
-            rules,
-            quality: outcome.router.config().policy.quality,
-            resamples: outcome.resampling.resamples,
-            seed: outcome.resampling.seed,
-        },
-        notes: outcome.notes,
-        sections: outcome.evaluations,
-        gates: outcome.results,
-    };
-    serde_json::to_string_pretty(&document).expect("figures are plain data")
-}
-
-fn write_report(outcome: &Outcome<'_>, folder: &Path, rules: bool) -> Result<(), CliError> {
-    let bundle = outcome.router.classifier().map_or_else(
-        || "no classifier".to_owned(),
-        |classifier| format!("{} {}", classifier.name, classifier.version),
-    );
-    let head = Head {
-        title: "pointsman evaluation",
-        bundle,
-        rules,
-        quality: outcome.router.config().policy.quality,
-        resampling: outcome.resampling,
-        notes: outcome.notes,
-        gates: outcome.results,
-    };
-    let html = page(&head, outcome.evaluations)?;
-    let path = folder.join(REPORT_FILE);
-    let failed = |error| CliError::Io { what: path.display().to_string(), error };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    std::fs::write(&path, html).map_err(failed)?;
-    anstream::eprintln!("report: {}", path.display());
-    Ok(())
 }

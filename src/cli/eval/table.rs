@@ -13,9 +13,9 @@ use crate::evaluation::{
 /// Width of a baseline's column: a value and a mark.
 const BASELINE_CELLS: usize = 12;
 
-/// Returns every section as a table.
-pub fn text(notes: &[String], evaluations: &[Evaluation]) -> String {
-    let mut text = String::new();
+/// Returns the settings and every section as a table.
+pub fn text(settings: &str, notes: &[String], evaluations: &[Evaluation]) -> String {
+    let mut text = format!("{LABEL}{settings}{RESET}\n");
     for note in notes {
         let _ = writeln!(text, "{LABEL}{note}{RESET}");
     }

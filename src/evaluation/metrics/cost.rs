@@ -2,7 +2,7 @@
 //!
 //! AIQ follows RouterBench (Hu et al. 2024, arXiv 2403.12031).
 
-use super::{Metric, finite};
+use super::finite;
 
 /// One request with its answers by every tier that has outcomes.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,24 +24,26 @@ pub struct Point {
     pub score: f64,
 }
 
-/// What [`CostQuality`] is asked for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Of {
-    Aiq,
-    Saved(f64),
+/// What the curve says under one set of weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostFigures {
+    /// AIQ: the area under the non-decreasing convex hull of the curve, divided by the range of costs from
+    /// always the weakest to always the strongest tier; both ends belong to every curve.
+    pub aiq: Option<f64>,
+    /// For each part that was asked for: 1 - cost of the cheapest point whose mean score reaches this part of
+    /// the mean score of always the strongest tier, divided by the cost of always the strongest tier. `None`
+    /// where the strongest tier scores or costs nothing.
+    pub saved: Vec<Option<f64>>,
 }
 
-/// Average improvement in quality, or what is saved at a wanted quality.
-#[derive(Clone)]
+/// The cost-quality curve of a row. All its figures are read off at once: the curve is most of their work.
 pub struct CostQuality {
     samples: Vec<Steps>,
     tiers: usize,
     points: usize,
-    of: Of,
 }
 
 /// How one sample's answer changes along the curve.
-#[derive(Clone)]
 struct Steps {
     place: usize,
     /// (Point from which it holds, added cost, added score).
@@ -51,10 +53,7 @@ struct Steps {
 
 impl CostQuality {
     /// Takes one answer a sample, `None` where it has no outcomes; all have equally many tiers.
-    ///
-    /// AIQ: the area under the non-decreasing convex hull of the curve, divided by the range of costs from
-    /// always the weakest to always the strongest tier; both ends belong to every curve.
-    pub fn aiq(answers: &[Option<Answer>]) -> Self {
+    pub fn new(answers: &[Option<Answer>]) -> Self {
         let qualities = qualities(answers);
         let steps = |(place, answer): (usize, &Option<Answer>)| {
             answer.as_ref().map(|answer| Steps::of(place, answer, &qualities))
@@ -63,14 +62,21 @@ impl CostQuality {
             samples: answers.iter().enumerate().filter_map(steps).collect(),
             tiers: answers.iter().flatten().map(|answer| answer.by_tier.len()).max().unwrap_or(0),
             points: qualities.len(),
-            of: Of::Aiq,
         }
     }
 
-    /// Saved(part): 1 - cost of the cheapest point whose mean score reaches this part of the mean score of
-    /// always the strongest tier, divided by the cost of always the strongest tier.
-    pub fn saved(&self, part: f64) -> Self {
-        Self { of: Of::Saved(part), ..self.clone() }
+    /// Returns AIQ and, for each of these parts of the strongest tier's score, what is saved.
+    pub fn figures(&self, weights: &[u32], parts: &[f64]) -> CostFigures {
+        let single = self.single_tiers(weights);
+        let none = CostFigures { aiq: None, saved: vec![None; parts.len()] };
+        let (Some(&weakest), Some(&strongest)) = (single.first(), single.last()) else { return none };
+        let mut points = self.curve(weights);
+        points.extend([weakest, strongest]);
+        if points.iter().any(|point| !point.cost_usd.is_finite() || !point.score.is_finite()) {
+            return none;
+        }
+        let saved = parts.iter().map(|part| saved(&points, strongest, *part)).collect();
+        CostFigures { aiq: area(points, weakest.cost_usd, strongest.cost_usd), saved }
     }
 
     /// Returns the curve, lowest wanted quality first.
@@ -143,28 +149,18 @@ impl Steps {
     }
 }
 
-impl Metric for CostQuality {
-    fn value(&self, weights: &[u32]) -> Option<f64> {
-        let single = self.single_tiers(weights);
-        let (weakest, strongest) = (*single.first()?, *single.last()?);
-        let mut points = self.curve(weights);
-        points.extend([weakest, strongest]);
-        if points.iter().any(|point| !point.cost_usd.is_finite() || !point.score.is_finite()) {
-            return None;
-        }
-        match self.of {
-            Of::Aiq => area(points, weakest.cost_usd, strongest.cost_usd),
-            Of::Saved(part) => {
-                // Sums in another order differ in the last bits.
-                let wanted = part * strongest.score - 1e-9;
-                let cheapest = points
-                    .iter()
-                    .filter(|point| point.score >= wanted)
-                    .fold(f64::INFINITY, |least, point| least.min(point.cost_usd));
-                (strongest.cost_usd > 0.0).then(|| 1.0 - cheapest / strongest.cost_usd).and_then(finite)
-            }
-        }
+fn saved(points: &[Point], strongest: Point, part: f64) -> Option<f64> {
+    // Of no quality any part is reached by whatever is cheapest.
+    if strongest.score <= 0.0 || strongest.cost_usd <= 0.0 {
+        return None;
     }
+    // Sums in another order differ in the last bits.
+    let wanted = part * strongest.score - 1e-9;
+    let cheapest = points
+        .iter()
+        .filter(|point| point.score >= wanted)
+        .fold(f64::INFINITY, |least, point| least.min(point.cost_usd));
+    finite(1.0 - cheapest / strongest.cost_usd)
 }
 
 /// Returns the mean height of the points' non-decreasing convex hull between two costs.

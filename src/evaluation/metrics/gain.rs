@@ -3,6 +3,9 @@
 //! As RouteLLM defines it (Ong et al. 2024, arXiv 2406.18665): requests in the order of the router's gain
 //! score, the highest share of them answered by the strong model, the others by the weak one; the
 //! performance gap recovered (PGR) is the part of the strong model's lead that this reaches.
+//!
+//! Requests of one gain have no order, and none is made up for them: each strong call among them wins their mean.
+//! A reference that sorts stably keeps them in the order of the file, so it agrees on scores without ties only.
 
 use super::{Metric, finite};
 
@@ -29,9 +32,26 @@ enum Of {
 
 /// Average gap recovered, or the calls needed for a part of the gap.
 pub struct GainCurve {
-    /// Place of the sample and its scores, highest gain first; equal gains in input order.
-    order: Vec<(usize, Graded)>,
+    /// Highest gain first.
+    order: Vec<Placed>,
     of: Of,
+}
+
+struct Placed {
+    /// Place in the set of samples.
+    place: usize,
+    /// Whether its gain is that of the one before.
+    tied: bool,
+    weak: f64,
+    /// Score of the strong model less that of the weak one.
+    lead: f64,
+}
+
+/// Samples of one gain under one set of weights.
+struct Group {
+    calls: u64,
+    /// What strong answers to all of them win.
+    won: f64,
 }
 
 impl GainCurve {
@@ -47,35 +67,56 @@ impl GainCurve {
 
     /// Returns the mean score at each of `steps + 1` equally spaced shares of strong calls.
     fn scores(&self, weights: &[u32], steps: usize) -> Vec<f64> {
-        let all: u64 = self.order.iter().map(|&(at, _)| u64::from(weights[at])).sum();
-        let weak: f64 = self.order.iter().map(|(at, graded)| f64::from(weights[*at]) * graded.weak).sum();
+        let weak: f64 = self.order.iter().map(|one| f64::from(weights[one.place]) * one.weak).sum();
+        let groups = self.groups(weights);
+        let all: u64 = groups.iter().map(|group| group.calls).sum();
         let mut at = 0;
         let (mut passed, mut won) = (0_u64, 0.0);
         (0..=steps)
             .map(|step| {
                 let calls = (share(step, steps) * all as f64).round_ties_even() as u64;
-                while at < self.order.len() && passed + u64::from(weights[self.order[at].0]) <= calls {
-                    let (place, graded) = self.order[at];
-                    passed += u64::from(weights[place]);
-                    won += f64::from(weights[place]) * (graded.strong - graded.weak);
+                while at < groups.len() && passed + groups[at].calls <= calls {
+                    passed += groups[at].calls;
+                    won += groups[at].won;
                     at += 1;
                 }
-                // A repeated sample may be cut in two.
-                let part = self
-                    .order
+                let part = groups
                     .get(at)
-                    .map_or(0.0, |(_, graded)| (calls - passed) as f64 * (graded.strong - graded.weak));
+                    .map_or(0.0, |group| (calls - passed) as f64 * (group.won / group.calls as f64));
                 (weak + won + part) / all as f64
             })
             .collect()
     }
+
+    /// Returns the groups of equal gain, highest first; a repeated sample is one of its own.
+    fn groups(&self, weights: &[u32]) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::with_capacity(self.order.len());
+        for one in &self.order {
+            let (calls, won) = (u64::from(weights[one.place]), f64::from(weights[one.place]) * one.lead);
+            match groups.last_mut().filter(|_| one.tied) {
+                Some(group) => {
+                    group.calls += calls;
+                    group.won += won;
+                }
+                None => groups.push(Group { calls, won }),
+            }
+        }
+        groups
+    }
 }
 
-fn sorted(samples: impl Iterator<Item = Option<Graded>>) -> Vec<(usize, Graded)> {
+fn sorted(samples: impl Iterator<Item = Option<Graded>>) -> Vec<Placed> {
     let mut order: Vec<(usize, Graded)> =
         samples.enumerate().filter_map(|(at, graded)| Some((at, graded?))).collect();
     order.sort_by(|(_, a), (_, b)| b.gain.total_cmp(&a.gain));
+    let mut before = None;
     order
+        .into_iter()
+        .map(|(place, Graded { gain, weak, strong })| {
+            let tied = before.replace(gain) == Some(gain);
+            Placed { place, tied, weak, lead: strong - weak }
+        })
+        .collect()
 }
 
 fn share(step: usize, steps: usize) -> f64 {
@@ -150,6 +191,27 @@ mod tests {
         let repeated = [0, 0, 0, 1, 2, 2].map(|at: usize| Some(samples[at]));
         let expected = GainCurve::apgr(repeated.into_iter()).value(&[1; 6]).unwrap();
         close(GainCurve::apgr(samples.map(Some).into_iter()).value(&[3, 1, 2]), expected);
+    }
+
+    #[test]
+    fn ties_count_by_their_mean_whatever_their_order() {
+        let tied = |winner: usize| {
+            (0..10).map(move |at| {
+                let strong = if at == winner { 1.0 } else { 0.0 };
+                Some(Graded { gain: 0.3, weak: 0.0, strong })
+            })
+        };
+        for winner in [0, 4, 9] {
+            close(GainCurve::apgr(tied(winner)).value(&[1; 10]), 0.5);
+            close(GainCurve::cpt(tied(winner), 0.5).value(&[1; 10]), 45.5);
+        }
+        // Two tied groups: the first of 4 holds both wins, so each of its calls recovers a quarter.
+        let grouped = (0..10).map(|at| {
+            let (gain, strong) = if at < 4 { (0.9, f64::from(at % 2)) } else { (0.1, 0.0) };
+            Some(Graded { gain, weak: 0.0, strong })
+        });
+        // PGR is 0, 0.25, 0.5, 0.75, 1 ... 1: (0.125 + 0.375 + 0.625 + 0.875 + 6) / 10.
+        close(GainCurve::apgr(grouped).value(&[1; 10]), 0.8);
     }
 
     #[test]

@@ -38,9 +38,13 @@ impl Metric for MacroF1 {
     }
 }
 
-/// Returns how often each label (row) was predicted as each class (column).
-pub fn confusion(pairs: impl Iterator<Item = (usize, usize)>, classes: usize) -> Vec<Vec<u32>> {
-    let mut counts = vec![vec![0; classes]; classes];
+/// Returns how often each label (row) was given each prediction (column).
+pub fn confusion(
+    pairs: impl Iterator<Item = (usize, usize)>,
+    labels: usize,
+    predictions: usize,
+) -> Vec<Vec<u32>> {
+    let mut counts = vec![vec![0; predictions]; labels];
     for (label, got) in pairs {
         counts[label][got] += 1;
     }
@@ -74,6 +78,6 @@ mod tests {
 
     #[test]
     fn confusion_counts_rows_by_label() {
-        assert_eq!(confusion([(0, 1), (0, 1), (1, 1)].into_iter(), 2), [[0, 2], [0, 1]]);
+        assert_eq!(confusion([(0, 1), (0, 1), (1, 2)].into_iter(), 2, 3), [[0, 2, 0], [0, 0, 1]]);
     }
 }

@@ -12,7 +12,7 @@ mod shares;
 
 pub use self::{
     calibration::{Bin, CalibrationError},
-    cost::{Answer, CostQuality, Point},
+    cost::{Answer, CostFigures, CostQuality, Point},
     gain::{GainCurve, Graded},
     labels::{MacroF1, confusion},
     ranks::RankCorrelation,

@@ -29,20 +29,22 @@ impl RankCorrelation {
 impl Metric for RankCorrelation {
     fn value(&self, weights: &[u32]) -> Option<f64> {
         let (x, y) = (self.x.ranks(weights), self.y.ranks(weights));
-        let mut sums = [0.0; 6];
-        for (&at, (&x, &y)) in self.places.iter().zip(x.iter().zip(&y)) {
-            let weight = f64::from(weights[at]);
-            for (sum, term) in sums.iter_mut().zip([1.0, x, y, x * x, y * y, x * y]) {
+        let n: f64 = self.places.iter().map(|&at| f64::from(weights[at])).sum();
+        // Ranks from 1 to n, ties at their mean, always have this mean; less it, no digits are lost in the sums.
+        let mean = (n + 1.0) / 2.0;
+        let mut sums = [0.0; 3];
+        for (&at, (x, y)) in self.places.iter().zip(x.iter().zip(&y)) {
+            let (weight, x, y) = (f64::from(weights[at]), x - mean, y - mean);
+            for (sum, term) in sums.iter_mut().zip([x * x, y * y, x * y]) {
                 *sum += weight * term;
             }
         }
-        let [n, x, y, xx, yy, xy] = sums;
-        let (spread_x, spread_y) = (xx - x * x / n, yy - y * y / n);
-        // One value only has no order; the ranks' own rounding is far below half a rank squared.
+        let [spread_x, spread_y, common] = sums;
+        // One value only has no order: its ranks are the mean.
         if n < 2.0 || spread_x < 0.1 || spread_y < 0.1 {
             return None;
         }
-        finite((xy - x * y / n) / (spread_x * spread_y).sqrt())
+        finite(common / (spread_x * spread_y).sqrt())
     }
 }
 
@@ -122,6 +124,17 @@ mod tests {
         let pairs: Vec<_> = repeated(&x).into_iter().zip(repeated(&y)).map(Some).collect();
         let expected = RankCorrelation::new(pairs.into_iter()).value(&[1; 6]);
         check(&x, &y, &[2, 1, 0, 3], expected);
+    }
+
+    #[test]
+    fn many_samples_lose_no_digits() {
+        let rising: Vec<f64> = (0..200_000).map(f64::from).collect();
+        check(&rising, &rising, &vec![3; rising.len()], Some(1.0));
+        let mut last_two_turned = rising.clone();
+        last_two_turned.swap(199_998, 199_999);
+        let n = 200_000.0_f64;
+        let expected = 1.0 - 6.0 * 2.0 / (n * (n * n - 1.0));
+        check(&rising, &last_two_turned, &vec![1; rising.len()], Some(expected));
     }
 
     #[test]

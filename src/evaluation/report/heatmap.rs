@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::evaluation::views::Confusion;
+use crate::evaluation::confusions::Confusion;
 
 const CELL_PX: usize = 46;
 const CELL_HEIGHT_PX: usize = 30;
@@ -12,25 +12,29 @@ const TURNED: f64 = 0.72;
 
 /// Draws counts by label (row) and prediction (column); the darker a cell, the larger its share of the row.
 pub fn confusion(confusion: &Confusion) -> Markup {
-    let names = &confusion.labels;
-    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) * CHARACTER_PX;
+    let (labels, predictions) = (&confusion.labels, &confusion.predictions);
+    let longest =
+        labels.iter().chain(predictions).map(|name| name.chars().count()).max().unwrap_or(0) * CHARACTER_PX;
     let left = longest + 34;
     let top = (longest as f64 * TURNED) as usize + 34;
     let right_room = (longest as f64 * TURNED) as usize + 8;
-    let (width, height) = (left + names.len() * CELL_PX + right_room, top + names.len() * CELL_HEIGHT_PX + 8);
+    let (width, height) =
+        (left + predictions.len() * CELL_PX + right_room, top + labels.len() * CELL_HEIGHT_PX + 8);
+    let middle = top + labels.len() * CELL_HEIGHT_PX / 2;
     let title = format!("Confusion of the {}", confusion.of);
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (width) " " (height) } width=(width)
             height=(height) role="img" aria-label=(title) font-family="sans-serif" font-size="14" {
             text x=(left) y="16" fill="#1f2328" font-style="italic" { "predicted" }
-            text x="14" y=(top + names.len() * CELL_HEIGHT_PX / 2) fill="#1f2328" font-style="italic"
-                text-anchor="middle"
-                transform={ "rotate(-90 14 " (top + names.len() * CELL_HEIGHT_PX / 2) ")" } { "label" }
-            @for (at, name) in names.iter().enumerate() {
+            text x="14" y=(middle) fill="#1f2328" font-style="italic" text-anchor="middle"
+                transform={ "rotate(-90 14 " (middle) ")" } { "label" }
+            @for (at, name) in predictions.iter().enumerate() {
                 @let x = left + at * CELL_PX + CELL_PX / 2;
                 text x=(x) y=(top - 8) fill="#1f2328" transform={ "rotate(-45 " (x) " " (top - 8) ")" } {
                     (name)
                 }
+            }
+            @for (at, name) in labels.iter().enumerate() {
                 text x=(left - 8) y=(top + at * CELL_HEIGHT_PX + CELL_HEIGHT_PX / 2 + 5) fill="#1f2328"
                     text-anchor="end" { (name) }
             }
@@ -41,7 +45,7 @@ pub fn confusion(confusion: &Confusion) -> Markup {
                     @let (x, y) = (left + column * CELL_PX, top + row * CELL_HEIGHT_PX);
                     rect x=(x + 1) y=(y + 1) width=(CELL_PX - 2) height=(CELL_HEIGHT_PX - 2)
                         fill=(shade(share)) {
-                        title { (names[row]) " predicted as " (names[column]) ": " (count) " of " (all) }
+                        title { (labels[row]) " predicted as " (predictions[column]) ": " (count) " of " (all) }
                     }
                     @if count > 0 {
                         text x=(x + CELL_PX / 2) y=(y + CELL_HEIGHT_PX / 2 + 5) text-anchor="middle"
@@ -74,9 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn names_are_escaped() {
-        let one = Confusion { of: "tier", labels: vec!["<b>".into()], counts: vec![vec![3]] };
+    fn names_are_escaped_and_predictions_have_columns_of_their_own() {
+        let one = Confusion {
+            of: "intent",
+            labels: vec!["<b>".into()],
+            predictions: vec!["<b>".into(), "none".into()],
+            counts: vec![vec![3, 1]],
+        };
         let svg = confusion(&one).into_string();
         assert!(svg.contains("&lt;b&gt;") && !svg.contains("<b>"), "{svg}");
+        assert!(svg.contains("predicted as none: 1 of 4"), "{svg}");
     }
 }

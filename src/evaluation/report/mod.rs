@@ -36,8 +36,8 @@ mod ink {
 
 /// Returns a number with as many digits as tell something.
 pub fn figure(metric: &str, value: f64) -> String {
-    if metric.ends_with("cost_usd") {
-        format!("{value:.5}")
+    if metric.ends_with("usd_per_1000") {
+        format!("{value:.2}")
     } else if metric.starts_with("gain.cpt") {
         format!("{value:.1}")
     } else {

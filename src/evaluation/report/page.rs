@@ -1,10 +1,15 @@
 //! The page: a head, a section a file, the definitions at its end.
 
+use std::collections::BTreeSet;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{ReportError, figure, heatmap, plots};
 use crate::evaluation::{
-    Better, Comparison, Evaluation, Figure, Row, bootstrap::Resampling, gates::GateResult, views::Language,
+    Better, Comparison, Evaluation, Figure, Row,
+    bootstrap::{INTERVAL_SAMPLES_MIN, Resampling},
+    gates::GateResult,
+    views::Language,
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -18,17 +23,21 @@ const FAMILIES: [(&str, &str); 9] = [
     (
         "gain",
         "order of the requests by what a strong model gains over a weak one; APGR 0.5 is chance; CPT50 and CPT80 are \
-         the strong calls (%) for that part of the gap",
+         the strong calls (%) for that part of the gap; a note names the two",
     ),
     (
         "cost",
         "saved_at_95: what is saved while keeping 95 % of the top tier's score; aiq: area under the hull of the curve",
     ),
-    ("decided", "mean score and cost of the tiers as decided with the configured quality, and their shares"),
+    (
+        "decided",
+        "mean score and US dollars per 1,000 requests of the tiers as decided with the wanted quality, and their shares",
+    ),
     ("coverage", "share of requests that the classifier scored, that were cut, that it was unsure about"),
     (
         "router lead",
-        "▲ the router is better than this baseline, ▼ worse, in 95 % of paired resamples; no mark: undecided",
+        "▲ the router is better than this baseline, ▼ worse: the 95 % interval of the paired difference excludes 0; no \
+         mark: undecided",
     ),
 ];
 
@@ -37,6 +46,7 @@ pub struct Head<'a> {
     pub title: &'a str,
     pub bundle: String,
     pub rules: bool,
+    pub objective: String,
     pub quality: f64,
     pub resampling: Resampling,
     pub notes: &'a [String],
@@ -59,8 +69,9 @@ pub fn page(head: &Head<'_>, evaluations: &[Evaluation]) -> Result<String, Repor
                 h1 { (head.title) }
                 p.faint {
                     (head.bundle) "; rules " (if head.rules { "as when serving" } else { "off" })
-                    "; wanted quality " (head.quality) "; intervals hold the middle 95 % of "
-                    (head.resampling.resamples) " bootstrap resamples, seed " (head.resampling.seed) "."
+                    "; objective " (head.objective) ", wanted quality " (head.quality) "; intervals hold the middle 95 % of "
+                    (head.resampling.resamples) " bootstrap resamples, seed " (head.resampling.seed)
+                    "; fewer than " (INTERVAL_SAMPLES_MIN) " samples have none."
                 }
                 @for note in head.notes { p.faint { (note) } }
                 (gates(head.gates))
@@ -110,7 +121,7 @@ fn section(evaluation: &Evaluation) -> Result<Markup, ReportError> {
         (table(&evaluation.metrics))
         @if let Some(svg) = curve {
             (picture("Cost and quality", "Each line is a sweep of the wanted quality; up and to the left is better. \
-                The ring is the router as configured.", &svg))
+                The ring is the router as configured; of chance one draw is shown.", &svg))
         }
         @if let Some(svg) = reliability {
             (picture("Reliability", "On the dashed line, what was predicted came true as often as it was \
@@ -204,7 +215,8 @@ pub fn lead(figure: &Figure, better: Better) -> &'static str {
 }
 
 fn languages(languages: &[Language]) -> Markup {
-    let names: Vec<&String> = languages.first().map_or_else(Vec::new, |first| first.metrics.keys().collect());
+    // One language may have labels that another lacks.
+    let names: BTreeSet<&String> = languages.iter().flat_map(|language| language.metrics.keys()).collect();
     html! {
         @if !languages.is_empty() {
             h3 { "By language" }
@@ -242,5 +254,40 @@ fn languages(languages: &[Language]) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::evaluation::views::LanguageFigure;
+
+    #[test]
+    fn the_columns_of_languages_are_those_of_all_of_them() {
+        let of = |language: &str, metric: &str| {
+            let figure = LanguageFigure { value: 0.5, samples: 9, interval: None };
+            let metrics = BTreeMap::from([(metric.to_owned(), figure)]);
+            Language { language: language.into(), samples: 9, metrics }
+        };
+        let shown = languages(&[of("en", "intent.accuracy"), of("de", "tier.accuracy")]).into_string();
+        for part in ["intent.accuracy", "tier.accuracy", "0.500"] {
+            assert!(shown.contains(part), "{part} is missing in {shown}");
+        }
+        assert_eq!(shown.matches("–").count(), 2);
+    }
+
+    #[test]
+    fn a_mark_says_that_the_interval_of_the_difference_excludes_nothing() {
+        let mark = |low: f64, high: f64, better: Better| {
+            let router_lead = Some(crate::evaluation::bootstrap::Interval { low, high });
+            lead(&Figure { value: 0.5, samples: 30, interval: None, router_lead }, better)
+        };
+        assert_eq!(mark(0.1, 0.2, Better::Higher), "▲");
+        assert_eq!(mark(0.1, 0.2, Better::Lower), "▼");
+        assert_eq!(mark(-0.2, -0.1, Better::Higher), "▼");
+        assert_eq!(mark(-0.1, 0.2, Better::Higher), "");
+        assert_eq!(mark(0.1, 0.2, Better::Neither), "");
     }
 }
