@@ -91,7 +91,8 @@ fn policy(criterion: &mut Criterion) {
         intent_confidence: 0.8,
         sufficiency: vec![0.2, 0.6, 0.9, 1.0],
         level_confidence: 0.7,
-        unsure: false,
+        intent_unsure: false,
+        level_unsure: false,
         truncated: false,
         density: TokenDensity { tokens: 8, bytes: 34 },
     };

@@ -50,7 +50,8 @@ impl Live {
 
     /// Loads the configured classifier, checks it and exchanges the router for one that asks it.
     ///
-    /// Blocks for some tenths of a second. On an error the router before goes on serving.
+    /// Blocks for some tenths of a second, and up to two minutes more where intents have examples to embed:
+    /// call it off the reactor. On an error the router before goes on serving.
     pub fn load_classifier(&self) -> Result<(), LiveError> {
         let started = Instant::now();
         let config = Arc::clone(self.router().config());
@@ -63,6 +64,9 @@ impl Live {
     }
 
     /// Exchanges the router for one that asks this classifier.
+    ///
+    /// Blocks while the classifier embeds the examples of intents, if there are any. On an error the router
+    /// before goes on serving.
     pub fn set_classifier(&self, classifier: Arc<dyn Classifier>) -> Result<(), RouterError> {
         let config = Arc::clone(self.router().config());
         let router = Router::new(config, Some(classifier), Arc::clone(&self.sessions), FIRST_GENERATION)?;

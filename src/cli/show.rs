@@ -7,7 +7,10 @@ use anstyle::{AnsiColor, Reset, Style};
 use crate::{
     config::Config,
     prompt::{Decision, TokenCountSource},
-    routing::{Router, intents::Review},
+    routing::{
+        Router,
+        intents::{IntentReview, Review},
+    },
 };
 
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -101,12 +104,12 @@ fn timings(decision: &Decision) -> String {
 }
 
 /// Returns intents by example with their warnings, each on a line of its own after a line break.
-pub fn intents(reviews: &[Review]) -> String {
-    let width = reviews.iter().map(|review| review.name.chars().count()).max().unwrap_or_default();
+pub fn intents(review: &Review) -> String {
+    let width = review.intents.iter().map(|review| review.name.chars().count()).max().unwrap_or_default();
     let mut text = String::new();
-    for (at, review) in reviews.iter().enumerate() {
+    for (at, intent) in review.intents.iter().enumerate() {
         let label = if at == 0 { "intents" } else { "" };
-        let Review { name, examples, threshold, recalled, warnings } = review;
+        let IntentReview { name, examples, threshold, recalled, warnings } = intent;
         let _ = write!(
             text,
             "\n{LABEL}{label:<10}{RESET} {name:<width$}  {examples} examples, threshold {threshold:.2}, \
@@ -115,6 +118,9 @@ pub fn intents(reviews: &[Review]) -> String {
         for warning in warnings {
             let _ = write!(text, "\n{WARN}warning:{RESET} intent {name}: {warning}");
         }
+    }
+    for warning in &review.warnings {
+        let _ = write!(text, "\n{WARN}warning:{RESET} intents: {warning}");
     }
     text
 }

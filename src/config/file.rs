@@ -262,7 +262,8 @@ pub struct RuleFile {
     pub tags: Vec<String>,
     /// The request's tenant is one of these.
     pub tenant: Vec<String>,
-    /// The user's language (ISO 639-1, stated or detected) is one of these.
+    /// The user's language (ISO 639-1, as stated, else detected) is one of these. Latin and Esperanto are
+    /// never detected.
     pub language: Vec<String>,
     /// The prompt has at least this many tokens.
     pub prompt_tokens_min: Option<u64>,

@@ -6,6 +6,7 @@
 mod check;
 mod check_intents;
 mod check_rules;
+mod check_targets;
 mod file;
 mod read;
 

@@ -1,12 +1,13 @@
-//! The language of a prompt, stated or detected, and whether the classifier reads it well.
+//! The language of a prompt, detected or stated, and whether the classifier reads it well.
 //!
-//! Detection costs up to 70 microseconds: it is for rules that ask and for prompts that were scored.
+//! Detection costs up to 70 microseconds, twice that in a conversation whose last turn leaves it in
+//! doubt: it is for rules that ask and for prompts that were scored.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use isolang::Language;
 use serde::Deserialize;
-use whatlang::{Info, Lang, Script};
+use whatlang::{Detector, Info, Lang, Script};
 
 use crate::prompt::Prompt;
 
@@ -15,6 +16,10 @@ const READ_CHARS_MAX: usize = 200;
 /// Characters searched for those: code blocks before them are left out.
 const SEARCHED_CHARS_MAX: usize = 2000;
 const CODE_FENCE: &str = "```";
+
+/// Without Latin and Esperanto: next to nobody prompts in them, and as runners-up they only take certainty
+/// from others.
+static DETECTOR: LazyLock<Detector> = LazyLock::new(|| Detector::with_denylist(vec![Lang::Lat, Lang::Epo]));
 
 /// What a text shows of its language.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +30,20 @@ pub struct Detected {
     pub language: Option<&'static str>,
 }
 
+impl Detected {
+    /// Returns whether a text that shows this could be in the language of this code.
+    fn may_be(self, code: &str) -> bool {
+        match (self.language, self.script) {
+            // A few words of Japanese may hold Chinese characters only.
+            (Some("zh"), _) => ["zh", "ja"].contains(&code),
+            (Some(language), _) => language == code,
+            // Of a language that is not known here, the script is not known either.
+            (None, Some(script)) => languages_of(script).contains(&code) || !is_detectable(code),
+            (None, None) => false,
+        }
+    }
+}
+
 /// Returns the language that the caller stated, without its region; `None` when nothing was stated.
 pub fn stated(prompt: &Prompt) -> Option<&str> {
     prompt.context.language.split(['-', '_']).next().map(str::trim).filter(|language| !language.is_empty())
@@ -32,21 +51,36 @@ pub fn stated(prompt: &Prompt) -> Option<&str> {
 
 /// Returns what the start of `text` shows.
 pub fn detect(text: &str) -> Detected {
-    let prose = prose(text);
-    let language = || {
-        let info = whatlang::detect(&prose).filter(Info::is_reliable)?;
-        iso_639_1(info.lang())
-    };
-    Detected { script: whatlang::detect_script(&prose), language: language() }
+    detect_prose(&prose(&[text]))
 }
 
-/// Returns the first characters of `text` outside of code blocks.
-fn prose(text: &str) -> String {
-    let searched = head(text, SEARCHED_CHARS_MAX);
+/// Returns what a user's turns show, nearest first: the first of them, or all together where it leaves the
+/// language in doubt.
+pub fn detect_turns(turns: &[&str]) -> Detected {
+    let [last, _, ..] = turns else {
+        return turns.first().map_or_else(Detected::default, |last| detect(last));
+    };
+    let last = detect(last);
+    if last.language.is_some() {
+        return last;
+    }
+    let all = detect_prose(&prose(turns));
+    // "ok" is said in every language; a word in letters of its own speaks for itself.
+    let fits = matches!(last.script, None | Some(Script::Latin)) || last.script == all.script;
+    if fits && all.language.is_some() { all } else { last }
+}
+
+fn detect_prose(prose: &str) -> Detected {
+    let language = DETECTOR.detect(prose).filter(Info::is_reliable).and_then(|info| iso_639_1(info.lang()));
+    Detected { script: whatlang::detect_script(prose), language }
+}
+
+/// Returns the first characters of these texts outside of code blocks.
+fn prose(texts: &[&str]) -> String {
     // Every second part lies between fences.
-    searched
-        .split(CODE_FENCE)
-        .step_by(2)
+    texts
+        .iter()
+        .flat_map(|text| head(text, SEARCHED_CHARS_MAX).split(CODE_FENCE).step_by(2))
         .flat_map(|part| part.chars().chain([' ']))
         .take(READ_CHARS_MAX)
         .collect()
@@ -104,12 +138,13 @@ impl TryFrom<Vec<String>> for ReadLanguages {
 }
 
 impl ReadLanguages {
-    /// Returns the language of a prompt when it is none of these; what was stated comes before what
-    /// `detected` says, which is called only without a statement.
-    pub fn unread(&self, prompt: &Prompt, detected: impl FnOnce() -> Detected) -> Option<Unread> {
-        match stated(prompt).and_then(code_stated) {
+    /// Returns the language or script of a prompt when it is none of these; `None` when in doubt. What the
+    /// caller stated may be the language of a user interface: it counts only where the text leaves a doubt
+    /// and could be in it.
+    pub fn unread(&self, detected: Detected, prompt: &Prompt) -> Option<Unread> {
+        match stated(prompt).and_then(code_stated).filter(|code| detected.may_be(code)) {
             Some(code) => (!self.reads(code)).then(|| named(code)),
-            None => self.unread_text(detected()),
+            None => self.unread_text(detected),
         }
     }
 
@@ -149,6 +184,11 @@ fn languages_of(script: Script) -> Vec<&'static str> {
     script.langs().iter().filter_map(|&language| iso_639_1(language)).collect()
 }
 
+/// Returns whether detection knows the language of this code.
+fn is_detectable(code: &str) -> bool {
+    Lang::all().iter().any(|&language| iso_639_1(language) == Some(code))
+}
+
 fn script_in_words(script: Script) -> &'static str {
     match script {
         Script::Arabic => "the Arabic script",
@@ -184,7 +224,7 @@ mod tests {
         let mut draft = Draft::from_text(text);
         draft.context.language = stated.to_owned();
         let prompt = admit(draft, &default_config()).unwrap();
-        ReadLanguages::try_from(codes).unwrap().unread(&prompt, || detect(text)).map(|unread| unread.name)
+        ReadLanguages::try_from(codes).unwrap().unread(detect(text), &prompt).map(|unread| unread.name)
     }
 
     #[test]
@@ -205,12 +245,21 @@ mod tests {
             (&["en"], "", "", None),
             (&["en"], "12 + 30 = ?", "", None),
             (&["en"], "🎉🎉", "", None),
-            // What the caller states counts.
+            // What the caller states counts in doubt.
             (&["en"], "ok", "de-AT", Some("German")),
-            (&["en", "de"], THAI, "de", None),
             (&["en"], "ok", "DEU", Some("German")),
+            (&["en"], "ok", "sw", Some("Swahili")),
             (&["en"], "ok", "klingon", None),
             (&["en", "no"], "ok", "nb", None),
+            (&["en", "ru"], "да", "uk", Some("Ukrainian")),
+            (&["en", "ja"], "価格", "ja", None),
+            // A user interface in another language does not change what was written.
+            (&["en"], "Please summarise the minutes of this meeting for the board", "de", None),
+            (&["en", "de"], THAI, "de", Some("Thai")),
+            (&["en"], GERMAN, "en-US", Some("German")),
+            (&["en"], "да", "en", Some("the Cyrillic script")),
+            (&["en", "ru"], "да", "pl", None),
+            (&["en"], "12 + 30 = ?", "de", None),
             // Several languages share a script, and which one it is cannot be told.
             (&["en"], "да", "", Some("the Cyrillic script")),
             (&["en", "ru"], "да", "", None),
@@ -220,6 +269,40 @@ mod tests {
             (&["en"], "東京から京都まで新幹線でどのくらいかかりますか？", "", Some("Japanese")),
         ] {
             assert_eq!(unread(read, text, stated), expected, "{read:?} {text:?} {stated:?}");
+        }
+    }
+
+    #[test]
+    fn earlier_turns_count_where_the_last_leaves_a_doubt() {
+        const THAI: &str = "ช่วยสรุปรายงานการประชุมนี้ให้หน่อย";
+        const GERMAN: &str = "Könnten Sie mir bitte erklären, wie die Umsatzsteuer berechnet wird?";
+        const RUSSIAN: &str =
+            "Продаю квартиру, которую купил четыре года назад: что будет с налогом и как не потерять вычет?";
+        const ENGLISH: &str = "Please summarise the minutes of this meeting for the board";
+        for (turns, expected) in [
+            (&["ok", GERMAN][..], Some("de")),
+            (&["ok", THAI], Some("th")),
+            (&["👍", "ok", GERMAN], Some("de")),
+            (&[ENGLISH, GERMAN], Some("en")),
+            (&["ok", "yes"], None),
+            (&["да", ENGLISH], None),
+            (&["да", RUSSIAN], Some("ru")),
+            (&["```\nlet x", GERMAN], Some("de")),
+            (&["ok"], None),
+            (&[], None),
+        ] {
+            assert_eq!(detect_turns(turns).language, expected, "{turns:?}");
+        }
+        assert_eq!(detect_turns(&["да", ENGLISH]).script, Some(Script::Cyrillic));
+    }
+
+    #[test]
+    fn nobody_prompts_in_latin_or_esperanto() {
+        for text in [
+            "Quousque tandem abutere, Catilina, patientia nostra?",
+            "Ĉiuj homoj estas denaske liberaj kaj egalaj laŭ digno kaj rajtoj.",
+        ] {
+            assert!(!matches!(detect(text).language, Some("la" | "eo")), "{text}");
         }
     }
 
@@ -243,7 +326,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_bounded(text in "\\PC{0,300}", repeat in 0usize..20) {
-            prop_assert!(prose(&text.repeat(repeat)).chars().count() <= READ_CHARS_MAX);
+            let text = text.repeat(repeat);
+            prop_assert!(prose(&[&text, &text]).chars().count() <= READ_CHARS_MAX);
         }
 
         #[test]

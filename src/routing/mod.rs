@@ -58,8 +58,8 @@ pub enum RouterError {
     UnknownLevel { tier: usize, level: Arc<str>, known: String },
     #[error("tiers[{tier}].level: {level:?} is below the level of the tier before")]
     LevelOrder { tier: usize, level: Arc<str> },
-    #[error("{place}: the bundle has no intent {intent:?}; it has {known}")]
-    UnknownIntent { place: String, intent: Arc<str>, known: String },
+    #[error("{place}: the bundle has no intent {intent:?}; known are {known}{hint}")]
+    UnknownIntent { place: String, intent: Arc<str>, known: String, hint: &'static str },
     #[error("{place}: the bundle has an intent {intent:?} of its own: give the examples another name")]
     IntentTaken { place: String, intent: Arc<str> },
     #[error(transparent)]

@@ -3,7 +3,7 @@
 
 use std::{
     hash::RandomState,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use super::{
     RouterError,
     classifier::{Classifier, ClassifyError, Description, Excerpt, Scored, Scores, StageTimes},
     intents::{Claim, ExampleIntents, learn},
-    language::{Detected, ReadLanguages, Unread, detect},
+    language::{Detected, ReadLanguages, Unread, detect_turns},
 };
 use crate::{config::Config, prompt::Prompt, telemetry};
 
@@ -41,8 +41,8 @@ pub struct Read {
 struct Kept {
     scores: Scores,
     claim: Option<Claim>,
-    /// Told when first asked for: a caller may have stated it.
-    language: OnceLock<Detected>,
+    /// `None` where the bundle does not say what it reads.
+    language: Option<Detected>,
 }
 
 impl Read {
@@ -94,17 +94,18 @@ impl Reader {
             None => {
                 let scored =
                     classify(&*self.classifier, excerpt, wait_until(self.wait_max, deadline)).await?;
-                let claim = self.intents.as_ref().and_then(|intents| intents.claim(&scored.embedding));
-                let kept = Arc::new(Kept { scores: scored.scores, claim, language: OnceLock::new() });
+                let times = scored.times;
+                let kept = Arc::new(self.keep(prompt, scored)?);
                 if let Some((cache, key)) = key {
                     cache.insert(key, Arc::clone(&kept));
                 }
-                (kept, false, scored.times)
+                (kept, false, times)
             }
         };
-        let unread = self.languages.as_ref().and_then(|languages| {
-            languages.unread(prompt, || *kept.language.get_or_init(|| detect(prompt.last_user_text())))
-        });
+        let unread = match (&self.languages, kept.language) {
+            (Some(languages), Some(detected)) => languages.unread(detected, prompt),
+            (None, _) | (_, None) => None,
+        };
         let read = Read { kept, unread, cached, times };
         if let Some(unread) = read.unread {
             telemetry::unread(unread.label);
@@ -113,6 +114,19 @@ impl Reader {
             telemetry::claimed(&claim.intent.0);
         }
         Ok(read)
+    }
+
+    /// Draws what follows from the scored text alone.
+    fn keep(&self, prompt: &Prompt, scored: Scored) -> Result<Kept, ClassifyError> {
+        let claim = match &self.intents {
+            Some(intents) => intents.claim(scored.finite_embedding()?),
+            None => None,
+        };
+        let language = self.languages.as_ref().map(|_| {
+            // Of what the excerpt holds and no more: prompts with the same excerpt share it.
+            detect_turns(&Excerpt::user_turns(prompt, &self.describe().input))
+        });
+        Ok(Kept { scores: scored.scores, claim, language })
     }
 }
 
@@ -143,11 +157,13 @@ fn check_intents(config: &Config, description: &Description) -> Result<(), Route
         }
     }
     let rules = config.rules.iter().enumerate().filter_map(|(at, rule)| {
-        Some((format!("rules[{at}].intent"), rule.fixes.as_ref()?.intent.as_ref()?))
+        Some((format!("rules[{at}].intent"), rule.fixes.as_ref()?.intent.as_ref()?, ""))
     });
-    let intents =
-        config.intents.iter().enumerate().map(|(at, intent)| (format!("intents[{at}].name"), &intent.name));
-    for (place, intent) in rules.chain(intents) {
+    let intents = config.intents.iter().enumerate().map(|(at, intent)| {
+        let hint = "; with examples it would be one of your own";
+        (format!("intents[{at}].name"), &intent.name, hint)
+    });
+    for (place, intent, hint) in rules.chain(intents) {
         if !of_the_bundle(intent) && !own(intent) {
             let known = description.intents.iter().map(|known| &known.0);
             let own = config.intents.iter().map(|intent| &intent.name).filter(|name| own(name));
@@ -156,6 +172,7 @@ fn check_intents(config: &Config, description: &Description) -> Result<(), Route
                 place,
                 intent: Arc::clone(intent),
                 known: known.join(", "),
+                hint,
             });
         }
     }
@@ -189,5 +206,32 @@ fn wait_until(wait_max: Duration, deadline: Option<Instant>) -> Instant {
             now + wait_max.min(left.saturating_sub(WAY_BACK_MIN.max(left / 10)))
         }
         None => now + wait_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::read_text,
+        prompt::Draft,
+        routing::{admit::admit, classifier::scripted::Scripted},
+    };
+
+    #[tokio::test]
+    async fn an_embedding_that_is_no_number_fails_only_what_compares_it() {
+        let examples = "[[intents]]\nname = \"east\"\nexamples = [\"a\", \"b\"]\n";
+        for (intents, expected) in
+            [("", Ok(())), (examples, Err(ClassifyError::Failed("output embedding holds NaN".to_owned())))]
+        {
+            let config = read_text(&format!("rules = []\n{intents}")).unwrap();
+            let scripted = Scripted::embedding(|text| match text {
+                "broken" => vec![f32::NAN, 0.0],
+                _ => vec![1.0, 0.0],
+            });
+            let reader = Reader::new(&config, Arc::new(scripted)).unwrap();
+            let prompt = admit(Draft::from_text("broken"), &config).unwrap();
+            assert_eq!(reader.read(&prompt, None).await.map(|_| ()), expected);
+        }
     }
 }

@@ -133,6 +133,20 @@ fn graphs_with_other_inputs_and_outputs_are_refused() {
 }
 
 #[test]
+fn an_embedding_that_is_no_number_is_refused_where_examples_could_be_compared_with_it() {
+    let copy = Copy::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nan_embedding.onnx");
+    copy.replace("model.onnx", &fs::read(fixture).unwrap());
+    // The graph is a constant: any probability will do.
+    copy.edit(|manifest| manifest["golden"]["tolerance"] = json!(1.0));
+    copy.edit(|manifest| manifest["embedding"] = json!({"width": 4}));
+    copy.load().unwrap();
+    copy.edit(|manifest| manifest["embedding"] = json!({"width": 4, "background": {"rows": 1}}));
+    copy.replace("background.f32", &[1.0_f32, 0.0, 0.0, 0.0].map(f32::to_le_bytes).concat());
+    copy.refused("bundle model.onnx: output embedding has length NaN on golden line 1, 1 expected");
+}
+
+#[test]
 fn golden_samples_must_agree() {
     let copy = Copy::new();
     let golden = fs::read_to_string(copy.path("golden.jsonl")).unwrap();

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pointsman::{
-    prompt::{Decision, Draft},
+    prompt::{Decision, Draft, DraftMessage},
     routing::{
         Router,
         admit::admit,
         classifier::{Classifier, Description, OnnxClassifier},
+        language::detect,
         sessions::Sessions,
     },
 };
@@ -15,19 +16,25 @@ use serde_json::json;
 
 use crate::{
     bundle::Copy,
-    support::{Behaviour, Scripted, config},
+    support::{Behaviour, Scripted, config, real_classifier},
 };
 
 const THAI: &str = "ช่วยสรุปรายงานการประชุมนี้ให้หน่อย";
 
-/// Decides by scores that are sure of themselves, with a classifier that reads these languages.
+const GERMAN: &str = "Könnten Sie mir bitte erklären, wie die Umsatzsteuer berechnet wird?";
+
 async fn decide(read: &[&str], text: &str, stated: &str) -> Decision {
+    let mut draft = Draft::from_text(text);
+    draft.context.language = stated.to_owned();
+    decide_draft(read, draft).await
+}
+
+/// Decides by scores that are sure of themselves, with a classifier that reads these languages.
+async fn decide_draft(read: &[&str], draft: Draft) -> Decision {
     let scripted = Scripted::reading(read, Behaviour::Answer([0.1, 0.9, 0.95]));
     let config = Arc::new(config("rules = []\n"));
     let sessions = Arc::new(Sessions::new(&config.sessions));
     let router = Router::new(Arc::clone(&config), Some(scripted), sessions, 1).unwrap();
-    let mut draft = Draft::from_text(text);
-    draft.context.language = stated.to_owned();
     let prompt = admit(draft, &config).unwrap();
     let first = router.route(&prompt, None).await.unwrap();
     let kept = router.route(&prompt, None).await.unwrap();
@@ -54,7 +61,7 @@ async fn what_is_read_and_what_cannot_be_told_stays() {
         (&["en"], "Taxi, bitte", ""),
         (&["en"], "```\nfn main() { println!(\"Grüße\"); }\n```", ""),
         (&["en"], "12 * 7 + 3", ""),
-        (&["en", "de"], THAI, "de"),
+        (&["en"], "Please summarise the minutes of this meeting for the board", "de"),
     ] {
         let decision = decide(read, text, stated).await;
         assert_eq!((&*decision.tier, decision.low_confidence), ("moderate", false), "{text}");
@@ -62,9 +69,34 @@ async fn what_is_read_and_what_cannot_be_told_stays() {
 }
 
 #[tokio::test]
-async fn a_stated_language_counts() {
+async fn a_stated_language_counts_only_in_doubt() {
     let decision = decide(&["en"], "ok, go", "pl-PL").await;
     assert!(decision.reason.contains("written in Polish"), "{}", decision.reason);
+    let decision = decide(&["en", "de"], THAI, "de").await;
+    assert!(decision.reason.contains("written in Thai"), "{}", decision.reason);
+}
+
+#[tokio::test]
+async fn a_short_turn_is_read_with_those_before() {
+    let message =
+        |role: &str, content: &str| DraftMessage { role: role.to_owned(), content: content.to_owned() };
+    let conversation = |first: &str| Draft {
+        messages: vec![message("user", first), message("assistant", "…"), message("user", "ok")],
+        ..Draft::default()
+    };
+    let decision = decide_draft(&["en"], conversation(GERMAN)).await;
+    assert!(decision.reason.contains("written in German"), "{}", decision.reason);
+    let decision =
+        decide_draft(&["en"], conversation("Who wrote the minutes of that meeting, please?")).await;
+    assert!(!decision.low_confidence, "{}", decision.reason);
+}
+
+#[test]
+fn the_embedded_bundle_states_what_it_reads() {
+    let classifier = real_classifier();
+    let languages = classifier.describe().languages.as_ref().expect("its manifest has the section languages");
+    let english = "Please summarise the minutes of this meeting for the board";
+    assert_eq!(languages.unread_text(detect(english)), None);
 }
 
 #[test]

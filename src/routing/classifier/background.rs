@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 /// Farthest that an embedding's length may be from 1.
-const LENGTH_TOLERANCE: f32 = 0.01;
+pub const LENGTH_TOLERANCE: f32 = 0.01;
 const NUMBER_BYTES: usize = 4;
 
 /// Rows of `width` little-endian f32, each of length 1.
@@ -24,7 +24,7 @@ impl Background {
         }
         let background = Self { bytes, width };
         for (at, row) in background.rows().enumerate() {
-            let length = row.iter().map(|number| number * number).sum::<f32>().sqrt();
+            let length = length(&row);
             // NaN is within nothing.
             let fits = (length - 1.0).abs() <= LENGTH_TOLERANCE;
             if !fits {
@@ -42,6 +42,11 @@ impl Background {
                 .collect()
         })
     }
+}
+
+/// Returns the Euclidean length of an embedding.
+pub fn length(embedding: &[f32]) -> f32 {
+    embedding.iter().map(|number| number * number).sum::<f32>().sqrt()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod bundle;
 mod library;
 mod memory;
 mod scores;
+#[cfg(test)]
+pub mod scripted;
 mod session;
 mod tokenize;
 mod workers;
@@ -28,6 +30,7 @@ pub use self::{
     tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
 };
 use self::{
+    background::{LENGTH_TOLERANCE, length},
     bundle::GoldenSample,
     scores::{intent_probabilities, sufficiencies},
     session::{ModelSession, OutputSizes},
@@ -60,9 +63,20 @@ pub enum ClassifyError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     pub scores: Scores,
-    /// The text as a point on the unit sphere: like texts lie near each other.
+    /// The text as a point on the unit sphere: like texts lie near each other. Only what compares embeddings
+    /// need look whether it is.
     pub embedding: Vec<f32>,
     pub times: StageTimes,
+}
+
+impl Scored {
+    /// Returns the embedding; an error when it holds a number that nothing can be compared with.
+    pub fn finite_embedding(&self) -> Result<&[f32], ClassifyError> {
+        match self.embedding.iter().find(|number| !number.is_finite()) {
+            Some(number) => Err(ClassifyError::Failed(format!("output embedding holds {number}"))),
+            None => Ok(&self.embedding),
+        }
+    }
 }
 
 /// Microseconds of each stage.
@@ -241,6 +255,15 @@ fn check_golden(
                 .ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
             if !agree(got, expected, tolerance) {
                 return Err(differs(format!("intent {name}"), got, expected));
+            }
+        }
+        if manifest.embedding.is_some_and(|embedding| embedding.background.is_some()) {
+            let length = length(&outputs.embedding);
+            // NaN is within nothing.
+            let fits = (length - 1.0).abs() <= LENGTH_TOLERANCE;
+            if !fits {
+                let why = format!("output embedding has length {length} on golden line {line}, 1 expected");
+                return Err(BundleError::Graph { why });
             }
         }
         let levels = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);

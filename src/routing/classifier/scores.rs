@@ -17,8 +17,10 @@ pub struct Scores {
     pub sufficiency: Vec<f64>,
     /// Calibrated probability of the level held for the most likely, 0 to 1.
     pub level_confidence: f64,
-    /// Whether a calibrated threshold says that these scores are unsure.
-    pub unsure: bool,
+    /// Whether `intent_confidence` is below its calibrated threshold: none of the intents fits well.
+    pub intent_unsure: bool,
+    /// Whether the two likeliest levels are closer than their calibrated threshold.
+    pub level_unsure: bool,
     /// Whether part of the last user turn was left out.
     pub truncated: bool,
     pub density: TokenDensity,
@@ -71,8 +73,8 @@ pub fn calibrate(
         intent: intents[best].clone(),
         intent_confidence: probabilities[best],
         level_confidence: masses[likeliest],
-        unsure: probabilities[best] < thresholds.intent_confidence_min
-            || masses[likeliest] - second < thresholds.level_margin_min,
+        intent_unsure: probabilities[best] < thresholds.intent_confidence_min,
+        level_unsure: masses[likeliest] - second < thresholds.level_margin_min,
         sufficiency,
         truncated,
         density,
@@ -102,7 +104,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::routing::classifier::bundle::PlattScale;
+    use crate::routing::classifier::bundle::{Bundle, PlattScale, Thresholds};
+
+    #[test]
+    fn each_threshold_is_about_its_own_scores() {
+        let mut manifest = Bundle::embedded().unwrap().manifest;
+        let intents: Vec<Intent> =
+            manifest.labels.intents.iter().map(|name| Intent(name.as_str().into())).collect();
+        let outputs = Outputs {
+            intent_logits: vec![0.0; intents.len()],
+            sufficiency_logits: vec![0.0; manifest.labels.levels.len() - 1],
+            embedding: Vec::new(),
+        };
+        for (intent_confidence_min, level_margin_min, expected) in
+            [(0.0, 0.0, (false, false)), (1.0, 0.0, (true, false)), (0.0, 1.0, (false, true))]
+        {
+            manifest.thresholds = Thresholds { intent_confidence_min, level_margin_min };
+            let density = TokenDensity { tokens: 1, bytes: 4 };
+            let scores = calibrate(&outputs, &intents, &manifest, false, density);
+            assert_eq!((scores.intent_unsure, scores.level_unsure), expected);
+        }
+    }
 
     proptest! {
         #[test]

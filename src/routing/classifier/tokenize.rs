@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::bundle::BundleError;
-use crate::prompt::{Prompt, Role};
+use crate::prompt::{Message, Prompt, Role};
 
 /// How much of each part is read; the manifest's `input` object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,17 +79,14 @@ impl Excerpt {
             "" => String::new(),
             text => format!("system: {}", head_chars(text, limits.system_chars_max)),
         };
-        let earlier: Vec<String> = prompt
-            .messages
-            .iter()
-            .enumerate()
-            .filter(|(at, message)| *at != judged && message.role != Role::System)
-            .map(|(_, message)| {
+        let mut turns: Vec<String> = nearest_turns(prompt, limits)
+            .map(|message| {
                 let (head, tail) = (limits.turn_head_chars, limits.turn_tail_chars);
                 format!("{}: {}", message.role.as_str(), clip_middle(&message.content, head, tail))
             })
             .collect();
-        let turns = earlier[earlier.len().saturating_sub(limits.turns_max)..].join("\n");
+        turns.reverse();
+        let turns = turns.join("\n");
         let text = &prompt.messages[judged].content;
         let window = limits.window_chars;
         // Counting characters stops as soon as the answer is known.
@@ -102,6 +99,16 @@ impl Excerpt {
             Turn::Whole(text.clone())
         };
         Self { system, turns, turn }
+    }
+
+    /// Returns the starts of the user's turns that an excerpt of this prompt holds, the judged one first, then
+    /// the nearest; equal excerpts have equal ones.
+    pub fn user_turns<'a>(prompt: &'a Prompt, limits: &InputLimits) -> Vec<&'a str> {
+        let judged = head_chars(&prompt.messages[prompt.judged_index()].content, limits.window_chars);
+        let earlier = nearest_turns(prompt, limits)
+            .filter(|message| message.role == Role::User)
+            .map(|message| head_chars(&message.content, limits.turn_head_chars));
+        std::iter::once(judged).chain(earlier).collect()
     }
 
     /// Returns 128 bits that identify the text, for the score cache.
@@ -117,6 +124,14 @@ impl Excerpt {
         half(&keys[0]) << 64 | half(&keys[1])
     }
 
+    /// Returns the start of the judged turn.
+    #[cfg(test)]
+    pub fn judged_text(&self) -> &str {
+        match &self.turn {
+            Turn::Whole(text) | Turn::Windows { head: text, .. } => text,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let turn = match &self.turn {
             Turn::Whole(text) => text.len(),
@@ -124,6 +139,16 @@ impl Excerpt {
         };
         self.system.len() + self.turns.len() + turn
     }
+}
+
+/// Returns the turns beside the judged one that are read, nearest first.
+fn nearest_turns<'a>(prompt: &'a Prompt, limits: &InputLimits) -> impl Iterator<Item = &'a Message> {
+    let judged = prompt.judged_index();
+    let turns = prompt.messages.iter().enumerate().rev();
+    turns
+        .filter(move |(at, message)| *at != judged && message.role != Role::System)
+        .map(|(_, message)| message)
+        .take(limits.turns_max)
 }
 
 fn head_chars(text: &str, count: usize) -> &str {
@@ -254,7 +279,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prompt::{Context, Message, Preferences, Shape};
+    use crate::prompt::{Context, Preferences, Shape};
 
     const LIMITS: InputLimits = InputLimits {
         tokens_max: 256,

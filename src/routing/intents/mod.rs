@@ -11,13 +11,13 @@ use std::fmt;
 
 pub use self::{
     learn::{LearnError, learn},
-    review::{Review, review},
+    review::{IntentReview, Review, review},
 };
 use crate::prompt::Intent;
 
 /// Nearest examples whose mean cosine counts. One alone lets a stray example claim its surroundings:
-/// with ten intents of six examples and 600 background rows, two recognise 70 % of new paraphrases
-/// and claim 5 % of 300 corpus prompts, one recognises 65 % and claims 7 %.
+/// with ten intents of six examples and 600 background rows, two recognise 52 of 80 new paraphrases and
+/// claim 13 of 300 corpus prompts, one recognises 51 and claims 19.
 const NEAREST: usize = 2;
 
 /// The operator's intents with what they are recognised by.
@@ -33,7 +33,7 @@ struct ExampleIntent {
     place: usize,
     intent: Intent,
     examples: Vec<Vec<f32>>,
-    /// Only prompts that are more like the examples are claimed.
+    /// Only prompts that are more like the examples are claimed; at least `THRESHOLD_MIN`.
     threshold: f32,
     /// Similarities of the background, ascending, never empty.
     background: Vec<f32>,
@@ -172,13 +172,13 @@ mod tests {
     #[test]
     fn a_claim_says_how_sure_it_is() {
         let intents = intents(&[("east", &[0.0, 10.0])], &[150.0, 200.0, 250.0, 5.0]);
-        // One of four rows is right among the examples, but a tenth of four is none.
+        // One of four rows is right among the examples, and a tenth of four is none.
         assert_eq!(intents.claim(&at(5.0)), None);
         let intents = self::intents(&[("east", &[0.0, 10.0])], &[150.0, 200.0, 250.0, 100.0]);
         let claim = intents.claim(&at(4.0)).unwrap();
         assert_eq!(claim.confidence, 1.0);
         assert!(
-            claim.to_string().starts_with("nearest to the examples of east (similarity 1.00, 0.50"),
+            claim.to_string().starts_with("nearest to the examples of east (similarity 1.00, 0.30"),
             "{claim}"
         );
     }
@@ -212,7 +212,7 @@ mod tests {
             let intents = intents(&[("east", &east), ("north", &north)], &background);
             if let Some(claim) = intents.claim(&at(prompt)) {
                 prop_assert!(claim.similarity > claim.threshold);
-                prop_assert!((0.5..=1.0).contains(&claim.threshold));
+                prop_assert!((0.3..=1.0).contains(&claim.threshold));
                 prop_assert!((0.0..=1.0).contains(&claim.confidence));
             }
         }
@@ -224,7 +224,8 @@ mod tests {
         ) {
             let intents = intents(&[("east", &east)], &background);
             let claimed = background.iter().filter(|&&row| intents.claim(&at(row)).is_some()).count();
-            prop_assert!(claimed as f64 <= 0.1 * background.len() as f64);
+            // One less than of a background that holds the next prompt too: that one may be claimed.
+            prop_assert!(claimed as f64 <= (0.1 * (background.len() + 1) as f64 - 1.0).max(0.0));
         }
     }
 }

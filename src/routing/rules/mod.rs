@@ -3,12 +3,17 @@
 //! All patterns over one text run as one set, in time linear in the text. The first
 //! matching rule that fixes something decides; the limits of every matching rule add up.
 
-use std::{cell::OnceCell, sync::Arc};
+mod hits;
+mod texts;
 
-use super::{language, patterns::PatternSet};
+use std::sync::Arc;
+
+pub use self::hits::{DecidingHit, Hits, LimitBy, RuleLimits};
+use self::texts::Texts;
+use super::patterns::PatternSet;
 use crate::{
     config::{Conditions, Config, Fixes, RuleConfig, TextSource, TierLimits},
-    prompt::{Prompt, RuleEffect, RuleMatch, Tier},
+    prompt::{Prompt, RuleEffect, RuleMatch},
 };
 
 /// The patterns of all rules are too large together.
@@ -41,55 +46,6 @@ struct Rule {
     limits: TierLimits,
     /// Whether the limits give way to the request's own.
     yields: bool,
-}
-
-/// What the rules say of one prompt.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hits {
-    pub deciding: Option<DecidingHit>,
-    /// Limits that hold whatever the request says.
-    pub firm: RuleLimits,
-    /// Limits that give way to the request's own.
-    pub yielding: RuleLimits,
-    /// Every rule that matched, in order.
-    pub matches: Vec<RuleMatch>,
-}
-
-/// Limits of several rules together: the highest minimum and the lowest maximum.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RuleLimits {
-    pub tier_min: Option<LimitBy>,
-    pub tier_max: Option<LimitBy>,
-}
-
-/// A limit and the rule that set it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitBy {
-    pub tier: Tier,
-    pub rule: Arc<str>,
-}
-
-impl RuleLimits {
-    fn add(&mut self, limits: TierLimits, rule: &Arc<str>) {
-        let by = |tier| LimitBy { tier, rule: Arc::clone(rule) };
-        if let Some(min) = limits.tier_min
-            && self.tier_min.as_ref().is_none_or(|old| min > old.tier)
-        {
-            self.tier_min = Some(by(min));
-        }
-        if let Some(max) = limits.tier_max
-            && self.tier_max.as_ref().is_none_or(|old| max < old.tier)
-        {
-            self.tier_max = Some(by(max));
-        }
-    }
-}
-
-/// The rule that decided, and what it fixed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecidingHit {
-    pub rule: Arc<str>,
-    pub fixes: Fixes,
 }
 
 impl RuleSet {
@@ -163,71 +119,6 @@ fn place(rule: &RuleConfig, patterns: &mut [Vec<String>; 3]) -> Rule {
 
 fn pattern_set(text: &'static str, patterns: &[String]) -> Result<PatternSet, RulesError> {
     PatternSet::compile(patterns).map_err(|error| RulesError { text, why: error.to_string() })
-}
-
-/// The prompt's texts; each is matched, joined or language-detected once, and only if a rule asks.
-struct Texts<'a> {
-    sets: &'a RuleSet,
-    prompt: &'a Prompt,
-    last_user: OnceCell<Vec<bool>>,
-    conversation: OnceCell<Vec<bool>>,
-    system: OnceCell<Vec<bool>>,
-    language: OnceCell<Option<&'a str>>,
-}
-
-impl<'a> Texts<'a> {
-    fn new(sets: &'a RuleSet, prompt: &'a Prompt) -> Self {
-        Self {
-            sets,
-            prompt,
-            last_user: OnceCell::new(),
-            conversation: OnceCell::new(),
-            system: OnceCell::new(),
-            language: OnceCell::new(),
-        }
-    }
-
-    fn match_rule(&self, rule: &Rule) -> bool {
-        if rule.any.is_empty() && rule.all.is_empty() && rule.none.is_empty() {
-            return true;
-        }
-        let matched = self.matched(rule.on);
-        (rule.any.is_empty() || rule.any.iter().any(|&at| matched[at]))
-            && rule.all.iter().all(|&at| matched[at])
-            && !rule.none.iter().any(|&at| matched[at])
-    }
-
-    fn matched(&self, on: TextSource) -> &[bool] {
-        match on {
-            TextSource::LastUser => {
-                self.last_user.get_or_init(|| self.sets.last_user.matches(self.prompt.last_user_text()))
-            }
-            TextSource::System => {
-                self.system.get_or_init(|| self.sets.system.matches(self.prompt.system_text()))
-            }
-            TextSource::Conversation => self.conversation.get_or_init(|| {
-                let contents: Vec<&str> =
-                    self.prompt.messages.iter().map(|message| message.content.as_str()).collect();
-                self.sets.conversation.matches(&contents.join("\n"))
-            }),
-        }
-    }
-
-    /// Asked last: telling a language costs more than everything before.
-    fn language_is_one_of(&self, asked: &[String]) -> bool {
-        asked.is_empty()
-            || self
-                .language()
-                .is_some_and(|language| asked.iter().any(|item| item.eq_ignore_ascii_case(language)))
-    }
-
-    /// Returns the user's language as ISO 639-1, stated or detected; `None` when unsure.
-    fn language(&self) -> Option<&str> {
-        *self.language.get_or_init(|| {
-            let text = self.prompt.last_user_text();
-            language::stated(self.prompt).or_else(|| language::detect(text).language)
-        })
-    }
 }
 
 fn metadata_holds(asked: &Conditions, prompt: &Prompt, prompt_tokens: u32, turns: usize) -> bool {

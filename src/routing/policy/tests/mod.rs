@@ -1,10 +1,11 @@
-//! Properties and examples of the policy.
+//! Examples and properties of the policy.
 
-use proptest::prelude::*;
+mod intents;
+mod properties;
 
 use super::*;
 use crate::{
-    config::{Order, read_text},
+    config::{LowConfidence, Objective, Order, read_text},
     prompt::{Draft, TokenCountSource},
     routing::{
         admit::admit,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 const LEVELS: [usize; 4] = [0, 1, 2, 3];
-/// One that fixes a target, one that fixes a tier, one that limits.
+/// One that fixes a target, one that fixes a tier, one that limits, one that only names.
 const INTENTS: &str = r#"
     [[intents]]
     name = "to_c2"
@@ -29,6 +30,9 @@ const INTENTS: &str = r#"
     name = "small"
     examples = ["a", "b"]
     tier_max = "simple"
+    [[intents]]
+    name = "named_only"
+    examples = ["a", "b"]
 "#;
 
 fn config(policy: &str) -> Config {
@@ -68,13 +72,14 @@ fn config(policy: &str) -> Config {
     .unwrap()
 }
 
-fn scores(sufficiency: [f64; 3], unsure: bool) -> Scores {
+fn scores(sufficiency: [f64; 3], level_unsure: bool) -> Scores {
     Scores {
         intent: Intent(Arc::from("code")),
         intent_confidence: 0.9,
         sufficiency: sufficiency.into_iter().chain([1.0]).collect(),
         level_confidence: 0.7,
-        unsure,
+        intent_unsure: false,
+        level_unsure,
         truncated: false,
         density: TokenDensity { tokens: 1, bytes: 4 },
     }
@@ -135,6 +140,19 @@ impl Case {
     fn tier(&self) -> usize {
         self.decide().unwrap().tier.0
     }
+
+    fn reason(&self) -> String {
+        self.decide().unwrap().reason
+    }
+
+    /// The id of the first target.
+    fn target(&self) -> String {
+        self.config.target(self.decide().unwrap().targets[0]).id.to_string()
+    }
+
+    fn rule_fixes(&mut self, fixes: Fixes) {
+        self.hits.deciding = Some(DecidingHit { rule: Arc::from("r"), fixes });
+    }
 }
 
 #[test]
@@ -157,6 +175,9 @@ fn unsure_scores_go_one_tier_up_and_say_so() {
     let choice = case.decide().unwrap();
     assert_eq!(choice.tier, Tier(1));
     assert!(choice.low_confidence);
+    // The intent may be what is unsure.
+    case.scores = Some(Scores { intent_unsure: true, ..scores([0.2, 0.6, 0.9], false) });
+    assert!(case.decide().unwrap().low_confidence);
 }
 
 #[test]
@@ -172,96 +193,6 @@ fn a_language_that_is_not_read_goes_one_tier_up_and_is_named() {
     let choice = case.decide().unwrap();
     assert_eq!((choice.tier, choice.low_confidence), (Tier(1), true));
     assert!(choice.reason.contains("written in Thai"), "{}", choice.reason);
-}
-
-#[test]
-fn an_intent_by_example_fixes_tier_or_target_as_a_rule_does() {
-    let mut case = Case::new();
-    case.config = config(INTENTS);
-    case.scores = Some(scores([0.9, 0.95, 0.99], true));
-    case.claim = Some(claim("to_c2"));
-    let choice = case.decide().unwrap();
-    let ids: Vec<&str> = choice.targets.iter().map(|&target| &*case.config.target(target).id.0).collect();
-    assert_eq!((choice.tier, ids), (Tier(2), vec!["c2", "c1"]));
-    assert_eq!((choice.source, choice.rule), (Source::Classifier, None));
-    assert_eq!((choice.intent.unwrap().0.as_ref(), choice.intent_confidence), ("to_c2", 0.995));
-    assert!(!choice.low_confidence);
-    let because =
-        "nearest to the examples of to_c2 (similarity 0.83, 0.71 needed), so c2 of tier complex answers";
-    assert_eq!(choice.reason, because);
-
-    // A target that cannot take the request gives way, and limits hold.
-    case.draft.shape.needs_json = true;
-    let choice = case.decide().unwrap();
-    assert!(choice.reason.contains("its target c2 cannot take this request"), "{}", choice.reason);
-    assert_eq!(choice.tier, Tier(2));
-    case.draft.preferences.tier_max = "moderate".to_owned();
-    assert_eq!(case.tier(), 1);
-
-    case.draft = Draft::from_text("x");
-    case.claim = Some(claim("to_reasoning"));
-    assert_eq!(case.tier(), 3);
-    case.draft.preferences.tier_max = "complex".to_owned();
-    assert_eq!(case.tier(), 2);
-}
-
-#[test]
-fn an_intent_by_example_limits_as_any_other() {
-    let mut case = Case::new();
-    case.config = config(INTENTS);
-    case.claim = Some(claim("small"));
-    let choice = case.decide().unwrap();
-    assert_eq!(choice.tier, Tier(0));
-    assert!(
-        choice.reason.starts_with("nearest to the examples of small (similarity 0.83"),
-        "{}",
-        choice.reason
-    );
-    assert!(choice.reason.contains("intent small is limited to simple"), "{}", choice.reason);
-}
-
-#[test]
-fn a_rule_goes_before_an_intent_by_example() {
-    let mut case = Case::new();
-    case.config = config(INTENTS);
-    case.claim = Some(claim("to_reasoning"));
-    let by_rule = |intent: &str| {
-        let fixes = Fixes { tier: None, target: None, intent: Some(Arc::from(intent)) };
-        Some(DecidingHit { rule: Arc::from("r"), fixes })
-    };
-    case.hits.deciding = by_rule("small");
-    let choice = case.decide().unwrap();
-    assert_eq!((choice.tier, choice.intent.unwrap().0.as_ref()), (Tier(0), "small"));
-    assert!(choice.reason.contains("looks like small"), "{}", choice.reason);
-    // One that fixes a target leaves nothing to be scored.
-    case.hits.deciding = by_rule("to_c2");
-    let choice = case.decide().unwrap();
-    assert_eq!((choice.tier, choice.source), (Tier(2), Source::Rule));
-    assert_eq!(choice.targets[0], case.config.target_named("c2").unwrap());
-    let prompt = admit(case.draft.clone(), &case.config).unwrap();
-    assert!(!needs_scores(&case.config, &prompt, &case.hits));
-}
-
-#[test]
-fn the_only_tier_may_still_leave_a_choice_of_targets() {
-    let mut case = Case::new();
-    let asked = |case: &Case| {
-        needs_scores(&case.config, &admit(case.draft.clone(), &case.config).unwrap(), &case.hits)
-    };
-    let only = |tier: &str| crate::prompt::DraftPreferences {
-        tier_min: tier.to_owned(),
-        tier_max: tier.to_owned(),
-        ..Default::default()
-    };
-    case.draft.preferences = only("complex");
-    assert!(!asked(&case));
-    case.config = config(INTENTS);
-    assert!(asked(&case));
-    case.claim = Some(claim("to_c2"));
-    assert_eq!(case.decide().unwrap().targets[0], case.config.target_named("c2").unwrap());
-    case.draft.preferences = only("moderate");
-    assert!(!asked(&case));
-    assert_eq!(case.decide().unwrap().source, Source::Override);
 }
 
 #[test]
@@ -291,6 +222,21 @@ fn a_session_never_drops_below_the_tier_it_has_needed() {
     assert_eq!((choice.tier, choice.source), (Tier(2), Source::Session));
     case.draft.preferences.tier_max = "moderate".to_owned();
     assert_eq!(case.tier(), 1);
+}
+
+#[test]
+fn a_rules_target_holds_below_the_sessions_floor_only_while_it_can_answer() {
+    let mut case = Case::new();
+    case.floor = Some(Tier(2));
+    let s2 = case.config.target_named("s2");
+    case.rule_fixes(Fixes { tier: None, target: s2, intent: None });
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source), (Tier(0), Source::Rule));
+    case.draft.preferences.deny_targets = vec!["s2".to_owned()];
+    let choice = case.decide().unwrap();
+    assert_eq!((choice.tier, choice.source), (Tier(2), Source::Session));
+    let because = "rule r matched; its target s2 cannot take this request; the session has needed complex";
+    assert!(choice.reason.starts_with(because), "{}", choice.reason);
 }
 
 #[test]
@@ -383,94 +329,4 @@ fn weights_share_the_requests() {
         })
         .count();
     assert!((2850..3150).contains(&firsts), "{firsts} of 4000, 3000 expected");
-}
-
-prop_compose! {
-    fn any_case()(
-        mut levels in proptest::array::uniform3(0.0_f64..=1.0),
-        unsure: bool,
-        scored: bool,
-        bounds in (0_usize..4, 0_usize..4),
-        bounded in (any::<bool>(), any::<bool>()),
-        rule_limits in (proptest::option::of(0_usize..4), proptest::option::of(0_usize..4)),
-        yields: bool,
-        fixed in proptest::option::of(0_usize..4),
-        floor in proptest::option::of(0_usize..4),
-        tokens in prop_oneof![0_u32..10_000, 100_000_u32..1_200_000],
-        needs in (any::<bool>(), any::<bool>(), any::<bool>()),
-        quality in 0.0_f64..=1.0,
-        value: bool,
-        claimed in proptest::option::of(proptest::sample::select(vec!["to_c2", "to_reasoning", "small"])),
-        unread: bool,
-    ) -> Case {
-        levels.sort_by(f64::total_cmp);
-        let names = ["simple", "moderate", "complex", "reasoning"];
-        let mut case = Case::new();
-        case.config = config(INTENTS);
-        case.claim = claimed.map(claim);
-        case.unread = unread.then_some(Unread { name: "Thai", label: "th" });
-        if value {
-            case.config.policy.objective = Objective::Value;
-        }
-        let (low, high) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
-        if bounded.0 { case.draft.preferences.tier_min = names[low].to_owned(); }
-        if bounded.1 { case.draft.preferences.tier_max = names[high].to_owned(); }
-        case.draft.preferences.quality = Some(quality);
-        case.draft.shape.needs_tools = needs.0;
-        case.draft.shape.needs_vision = needs.1;
-        case.draft.shape.needs_json = needs.2;
-        let by = |tier| LimitBy { tier: Tier(tier), rule: Arc::from("limit") };
-        let limits = RuleLimits { tier_min: rule_limits.0.map(by), tier_max: rule_limits.1.map(by) };
-        if yields { case.hits.yielding = limits } else { case.hits.firm = limits }
-        case.hits.deciding = fixed.map(|tier| DecidingHit {
-            rule: Arc::from("r"),
-            fixes: Fixes { tier: Some(Tier(tier)), target: None, intent: None },
-        });
-        case.scores = scored.then(|| scores(levels, unsure));
-        case.floor = floor.map(Tier);
-        case.tokens = tokens;
-        case
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn limits_hold_and_failure_means_that_nothing_is_allowed(case in any_case()) {
-        let prompt = admit(case.draft.clone(), &case.config).unwrap();
-        let low = prompt.preferences.tier_min.max(case.hits.firm.tier_min.as_ref().map(|limit| limit.tier)).unwrap_or(Tier(0));
-        let high = [prompt.preferences.tier_max, case.hits.firm.tier_max.as_ref().map(|limit| limit.tier)].into_iter().flatten().min().unwrap_or(Tier(3));
-        match case.decide() {
-            Ok(choice) => {
-                prop_assert!(choice.tier >= low && choice.tier <= high, "{choice:?}");
-                prop_assert!(!choice.targets.is_empty());
-                let tier = case.config.tier(choice.tier);
-                prop_assert!(choice.targets.iter().all(|target| tier.targets.contains(target)));
-                prop_assert!((0.0..=1.0).contains(&choice.confidence));
-                prop_assert!(choice.cost_usd.is_finite() && choice.baseline_usd.is_finite());
-            }
-            Err(NoTarget { dropped }) => {
-                let all: usize = case.config.tiers.iter().map(|tier| tier.targets.len()).sum();
-                prop_assert_eq!(dropped.len(), all, "every target says why");
-            }
-        }
-    }
-
-    #[test]
-    fn more_quality_never_means_a_lower_tier(case in any_case(), more in 0.0_f64..=1.0) {
-        let before = case.decide();
-        let quality = case.draft.preferences.quality.unwrap();
-        let mut higher = case;
-        higher.draft.preferences.quality = Some(quality + (1.0 - quality) * more);
-        match (before, higher.decide()) {
-            (Ok(before), Ok(after)) => prop_assert!(after.tier >= before.tier),
-            (before, after) => prop_assert_eq!(before.is_err(), after.is_err()),
-        }
-    }
-
-    #[test]
-    fn the_same_question_gets_the_same_answer(case in any_case()) {
-        prop_assert_eq!(case.decide(), case.decide());
-    }
 }
