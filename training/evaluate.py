@@ -14,13 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from calibrate import calibration_error, intent_probabilities, low_confidence, sufficiencies, uncalibrated
+from calibrate import (
+    calibration_error,
+    intent_probabilities,
+    low_confidence,
+    sufficiencies,
+    tier_of,
+    uncalibrated,
+)
 from data import corpus_examples, public_examples
 from labels import INTENTS, LEVEL_INDEX
 from score import Scorer, open_bundle
 
-# A tier is enough when its sufficiency reaches this: the router's neutral setting.
-ENOUGH = 0.5
 RESAMPLES = 1000
 # Batches of the test split whose figures took part in choosing bundle 0.1.0.
 MEASURED_BEFORE = (
@@ -240,11 +245,6 @@ def intervals(predicted_intents, intents, predicted_tiers, tiers, batches: list[
     }
     ends = {name: np.quantile([of(rows) for rows in drawn], (0.025, 0.975)) for name, of in named.items()}
     return {f"{name}_interval": [round(float(end), 4) for end in pair] for name, pair in ends.items()}
-
-
-def tier_of(sufficiency: np.ndarray) -> np.ndarray:
-    """Returns the first level whose sufficiency is enough."""
-    return (sufficiency >= ENOUGH).argmax(1)
 
 
 def intent_figures(predicted, labels) -> dict:

@@ -47,6 +47,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Returns the names of the operator's own intents, those with examples.
+    pub fn own_intents(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.intents.iter().filter(|intent| intent.examples.is_some()).map(|intent| &intent.name)
+    }
+
     /// Returns the tier of this name.
     pub fn tier_named(&self, name: &str) -> Option<Tier> {
         self.tiers.iter().position(|tier| &*tier.name == name).map(Tier)

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use super::{Row, Scale, sample::Sample};
 use crate::{
     config::Config,
-    prompt::{Decision, Tier},
+    prompt::{Decision, Intent, Tier},
     routing::{Router, cost::estimate_usd},
 };
 
@@ -93,11 +93,15 @@ impl Facts {
         let cost = |tier: &crate::config::TierConfig| {
             estimate_usd(config.target(tier.targets[0]), &sample.prompt, decision.prompt_tokens)
         };
+        // How near the examples of an intent by example are is no probability.
+        let states_probability = |intent: &Intent| !config.own_intents().any(|own| *own == intent.0);
+        let predicted = decision.rule.is_none()
+            && !scores.is_empty()
+            && decision.intent.as_ref().is_none_or(states_probability);
         Self {
             tier: config.tier_named(&decision.tier).expect("a decision names a tier of its configuration"),
             intent: decision.intent.as_ref().map(|intent| Arc::clone(&intent.0)),
-            intent_confidence: (decision.rule.is_none() && !scores.is_empty())
-                .then_some(decision.intent_confidence),
+            intent_confidence: predicted.then_some(decision.intent_confidence),
             classified: !scores.is_empty(),
             sufficiency: (!scores.is_empty()).then_some(scores),
             truncated: decision.truncated,

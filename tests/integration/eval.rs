@@ -325,6 +325,28 @@ fn levels_of_the_bundle_are_labels_of_any_tiers() {
 }
 
 #[test]
+fn own_intents_are_labels_too() {
+    let files = Files::new();
+    let config = files.add(
+        "own.toml",
+        r#"
+        rules = []
+        [[intents]]
+        name = "refund_request"
+        examples = ["I want my money back for the jacket I returned", "Please refund my last order, it broke"]
+        "#,
+    );
+    let file = files.add(
+        "own.jsonl",
+        "{\"prompt\": \"Please refund my last order, it broke\", \"intent\": \"refund_request\"}\n",
+    );
+    let figures = json(&["--config", &config, &file]);
+    let section = &figures["sections"][0];
+    let accuracy = section["metrics"]["intent.accuracy"]["router"]["value"].as_f64();
+    assert_eq!(accuracy, Some(1.0), "{section}");
+}
+
+#[test]
 fn a_bundle_without_a_baseline_leaves_that_row_out() {
     let files = Files::new();
     let version = include_str!("../../onnx/default").trim();

@@ -30,7 +30,7 @@ use crate::{
         tfidf::Tfidf,
     },
     live::Live,
-    prompt::Tier,
+    prompt::{Intent, Tier},
     routing::{Router, classifier::Bundle},
 };
 
@@ -239,10 +239,14 @@ fn sections(
     router: &Arc<Router>,
     models: &BTreeMap<Arc<str>, Tier>,
 ) -> Result<Vec<Section>, CliError> {
-    let (levels, intents) = router
+    let (levels, known) = router
         .classifier()
         .map_or((&[][..], &[][..]), |description| (&description.levels[..], &description.intents[..]));
-    let names = Names { config: router.config(), levels, models, intents };
+    let own = router.config().own_intents().map(|name| Intent(Arc::clone(name)));
+    // Without a classifier the bundle's names are not known, and any name goes.
+    let intents: Vec<Intent> =
+        if known.is_empty() { Vec::new() } else { known.iter().cloned().chain(own).collect() };
+    let names = Names { config: router.config(), levels, models, intents: &intents };
     let samples = input::read_all(inputs, &names)?;
     let progress = bar(samples.iter().map(Vec::len).sum::<usize>() as u64, "routing");
     let runtime = runtime()?;

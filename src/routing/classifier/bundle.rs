@@ -107,7 +107,7 @@ pub struct PlattScale {
 pub struct Thresholds {
     /// Probability of the best intent, 0 to 1.
     pub intent_confidence_min: f64,
-    /// Probability of the likeliest level less that of the next, 0 to 1.
+    /// How far the sufficiency of the weakest level that is enough must exceed 0.5; 0 to 1.
     pub level_margin_min: f64,
 }
 

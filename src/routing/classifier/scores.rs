@@ -19,7 +19,7 @@ pub struct Scores {
     pub level_confidence: f64,
     /// Whether `intent_confidence` is below its calibrated threshold: none of the intents fits well.
     pub intent_unsure: bool,
-    /// Whether the two likeliest levels are closer than their calibrated threshold.
+    /// Whether the weakest level that is enough is only just so, by the calibrated threshold.
     pub level_unsure: bool,
     /// Whether part of the last user turn was left out.
     pub truncated: bool,
@@ -63,22 +63,24 @@ pub fn calibrate(
     let sufficiency = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);
     let masses = level_masses(&sufficiency);
     let likeliest = index_of_largest(&masses);
-    let second = masses
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| *at != likeliest)
-        .fold(0.0_f64, |most, (_, &mass)| most.max(mass));
     let thresholds = manifest.thresholds;
     Scores {
         intent: intents[best].clone(),
         intent_confidence: probabilities[best],
         level_confidence: masses[likeliest],
         intent_unsure: probabilities[best] < thresholds.intent_confidence_min,
-        level_unsure: masses[likeliest] - second < thresholds.level_margin_min,
+        level_unsure: level_margin(&sufficiency) < thresholds.level_margin_min,
         sufficiency,
         truncated,
         density,
     }
+}
+
+/// Returns by how much the sufficiency of the weakest level that is enough exceeds what is enough, 0 to 0.5.
+fn level_margin(sufficiency: &[f64]) -> f64 {
+    /// What is enough where the thresholds were fitted.
+    const ENOUGH: f64 = 0.5;
+    sufficiency.iter().find(|&&enough| enough >= ENOUGH).map_or(0.0, |enough| enough - ENOUGH)
 }
 
 /// Returns the probability that each level is the weakest that is enough.
