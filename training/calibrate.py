@@ -18,8 +18,8 @@ SCALE_MIN = 0.05
 NEWTON_STEPS_MAX = 100
 GRADIENT_MAX = 1e-7
 # The limits are the lowest ones at which the rows kept as confident hold these risks; each flags at most this share.
-# A level that is only just enough is too low in four of ten cases; an unsure intent tells little of that, so that its aim
-# is set to flag few.
+# A level that is only just enough is too low in four of ten cases; an unsure intent tells little of that, so its aim is
+# set to flag few.
 INTENT_ERROR_MAX = 0.22
 LEVEL_TOO_LOW_MAX = 0.12
 FLAGGED_SHARE_MAX = 0.10
@@ -135,7 +135,8 @@ def fit_thresholds(intent, intents, sufficiency, tiers) -> tuple[dict, str]:
     margin, level_text = risk_limit(level_margins(sufficiency), too_low, LEVEL_TOO_LOW_MAX)
     note = (
         f"fitted on {len(intents)} corpus calibration rows. Intent: of the rows at or above the limit {intent_text}. "
-        f"Level: of the rows at or above the limit {level_text} (the weakest level that is enough is below the true one)."
+        f"Level: of the rows at or above the limit {level_text} (the weakest level that is enough is below the true "
+        "one)."
     )
     return {"intent_confidence_min": round(confidence, 4), "level_margin_min": round(margin, 4)}, note
 
