@@ -7,14 +7,13 @@ intent. So the rows should be what a deployment sees: all kinds of tasks, all la
 """
 
 import argparse
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from data import Example, corpus_examples
+from data import Example, corpus_examples, sha256
 from encode import encode
 from score import SESSIONS, Scorer, open_bundle
 
@@ -30,8 +29,7 @@ def main() -> None:
     scorer, manifest = open_bundle(arguments.bundle)
     path = arguments.bundle / FILE
     manifest["embedding"] = write(scorer, corpus_examples()["train"], path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest["files"][FILE] = {"sha256": digest, "bytes": path.stat().st_size}
+    manifest["files"][FILE] = {"sha256": sha256(path), "bytes": path.stat().st_size}
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (arguments.bundle / "manifest.json").write_text(text + "\n", encoding="utf-8")
     print(f"{path}: {manifest['embedding']['background']['rows']} rows")

@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 import data
+from data import last_text
 from labels import INTENTS, LEVELS
 
 # 2: counts enter by their logarithm.
@@ -151,10 +152,6 @@ def score(baseline: dict, text: str) -> dict:
 
 def rounded(values) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
-
-
-def last_text(messages: list[dict]) -> str:
-    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
 
 
 if __name__ == "__main__":

@@ -157,6 +157,11 @@ def check_held_out(run: Path) -> None:
         sys.exit(f"{run}: was trained on batches that are held out now ({named}); take another run")
 
 
+def last_text(messages: list[dict]) -> str:
+    """Returns the last user message: what the baselines read."""
+    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -22,7 +22,7 @@ from calibrate import (
     tier_of,
     uncalibrated,
 )
-from data import corpus_examples, public_examples
+from data import corpus_examples, last_text, public_examples
 from labels import INTENTS, LEVEL_INDEX
 from score import Scorer, open_bundle
 
@@ -289,10 +289,6 @@ def ranks(values) -> np.ndarray:
 
 def share(mask) -> float:
     return round(float(np.mean(mask)), 4)
-
-
-def last_text(messages: list[dict]) -> str:
-    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
 
 
 def row_messages(row: dict) -> list[dict]:

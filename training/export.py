@@ -8,7 +8,6 @@ The bundle appears as OUT/VERSION at once, complete: it is built beside it and r
 
 import argparse
 import datetime
-import hashlib
 import json
 import shutil
 import sys
@@ -32,7 +31,7 @@ import evaluate
 import golden
 import model as network
 from card import model_card
-from data import corpus_examples, corpus_provenance
+from data import corpus_examples, corpus_provenance, sha256
 from encode import INPUT, encode, load_tokenizer
 from labels import INTENTS, LEVELS
 from languages import languages_read
@@ -309,10 +308,6 @@ def publish(work: Path, target: Path) -> None:
         target.rename(old)
     work.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ use std::{
 
 use super::*;
 
-const INPUT: InputLimits = InputLimits {
+/// The limits of the shipped bundle.
+pub const INPUT: InputLimits = InputLimits {
     tokens_max: 256,
     context_tokens_max: 112,
     system_tokens_max: 40,

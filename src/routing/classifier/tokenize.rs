@@ -279,18 +279,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prompt::{Context, Preferences, Shape};
-
-    const LIMITS: InputLimits = InputLimits {
-        tokens_max: 256,
-        context_tokens_max: 112,
-        system_tokens_max: 40,
-        system_chars_max: 200,
-        turns_max: 4,
-        turn_head_chars: 120,
-        turn_tail_chars: 80,
-        window_chars: 4096,
-        head_share_percent: 60,
+    use crate::{
+        prompt::{Context, Preferences, Shape},
+        routing::classifier::scripted::INPUT as LIMITS,
     };
 
     fn prompt(turns: &[(Role, &str)]) -> Prompt {
