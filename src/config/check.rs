@@ -1,7 +1,7 @@
 //! [`File`] -> [`Config`]: resolves names, fills in defaults, and notes every problem at once.
 
 use std::{
-    net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,9 +9,13 @@ use std::{
 
 use super::{
     ClassifierConfig, Config, Device, Limits, LowConfidence, Objective, PolicyConfig, QueueFull,
-    ServerConfig, SessionFloor, SessionsConfig, TargetConfig, TargetIndex, TierConfig, TierLimits,
+    SessionFloor, SessionsConfig, TargetConfig, TargetIndex, TierConfig, TierLimits, Timeouts,
+    check_budgets::{check_budgets, check_spend},
+    check_completion::{check_completion, check_deadline, check_timeouts},
     check_intents::check_intents,
+    check_providers::{check_providers, connect},
     check_rules::check_rules,
+    check_server::check_server,
     check_targets::{check_targets, check_tiers},
     duplicates,
     file::File,
@@ -19,13 +23,6 @@ use super::{
 };
 use crate::prompt::Tier;
 
-// Loopback: nothing is reachable from outside until the operator says so.
-const GRPC_LISTEN: &str = "127.0.0.1:50051";
-const HTTP_LISTEN: &str = "127.0.0.1:8080";
-// Kubernetes kills after 30 s; this leaves room for a second signal.
-const DRAIN_MS: u64 = 10_000;
-// Above prompt_bytes_max, so that a prompt that is too long gets an error that names it.
-const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 const MESSAGES_MAX: u64 = 4096;
 // Twice the largest context windows on the market, in English text.
 const PROMPT_BYTES_MAX: u64 = 4 << 20;
@@ -47,13 +44,21 @@ pub const TOKENS_MAX: u64 = 100_000_000;
 
 /// Returns the configuration, or `None` when `source` has noted problems that leave none.
 pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) -> Option<Config> {
-    let targets = check_targets(&file.targets, source);
+    let deadline = check_deadline(&file.completion, source);
+    let written = &file.completion.timeouts;
+    let timeouts = check_timeouts(written, Timeouts::default(), deadline, "completion.timeouts", source);
+    let mut targets = check_targets(&file.targets, (written, timeouts), deadline, source);
+    let mut providers = check_providers(&file.providers, folder, source);
+    connect(&mut targets, &mut providers);
     let tiers = check_tiers(&file.tiers, &targets, source);
     let names = Names { tiers: &tiers, targets: &targets };
     let rules = check_rules(&file.rules, &names, source);
     let intents = check_intents(&file.intents, &names, source);
     let policy = check_policy(file, &names, source);
     let classifier = check_classifier(file, folder, source);
+    let completion = check_completion(&file.completion, deadline, &names, source);
+    let budgets = check_budgets(&file.budgets, &names, source);
+    let spend_file = check_spend(&file.spend, folder, source);
     let limits = Limits {
         messages_max: within(
             file.limits.messages_max,
@@ -79,6 +84,7 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
     };
     let sessions = SessionsConfig {
         floor: file.sessions.floor.unwrap_or(SessionFloor::Keep),
+        sticky: file.sessions.sticky.unwrap_or(true),
         idle: Duration::from_secs(within(
             file.sessions.idle_s,
             IDLE_S,
@@ -94,11 +100,25 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
             source,
         ),
     };
-    let server = check_server(file, source)?;
+    let server = check_server(&file.server, source)?;
     if tiers.is_empty() || targets.is_empty() {
         return None;
     }
-    Some(Config { server, limits, classifier, policy, sessions, tiers, targets, rules, intents })
+    Some(Config {
+        server,
+        limits,
+        classifier,
+        policy,
+        sessions,
+        tiers,
+        targets,
+        rules,
+        intents,
+        providers,
+        completion,
+        budgets,
+        spend_file,
+    })
 }
 
 /// What names can refer to.
@@ -161,7 +181,7 @@ fn there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub fn within(
     value: Option<u64>,
     default: u64,
-    range: std::ops::RangeInclusive<u64>,
+    range: RangeInclusive<u64>,
     path: &str,
     source: &mut SourceText<'_>,
 ) -> u64 {
@@ -171,6 +191,37 @@ pub fn within(
     }
     source.problem(path, format!("{value} is not within {} to {}", range.start(), range.end()));
     default
+}
+
+/// Returns `value` or its default; notes a problem when it is outside `range` or no number.
+pub fn between(
+    value: Option<f64>,
+    default: f64,
+    range: RangeInclusive<f64>,
+    path: &str,
+    source: &mut SourceText<'_>,
+) -> f64 {
+    let value = value.unwrap_or(default);
+    if range.contains(&value) {
+        return value;
+    }
+    source.problem(path, format!("{value} is not within {} to {}", range.start(), range.end()));
+    default
+}
+
+/// Returns the amount; notes a problem when it is not above 0, or infinite.
+pub fn above_zero(value: Option<f64>, path: &str, source: &mut SourceText<'_>) -> Option<f64> {
+    let value = value?;
+    if value.is_finite() && value > 0.0 {
+        return Some(value);
+    }
+    source.problem(path, format!("{value} is not above 0"));
+    None
+}
+
+/// Returns the path that a configuration in `folder` means by `text`.
+pub fn beside(folder: Option<&Path>, text: &str) -> PathBuf {
+    folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text))
 }
 
 /// Returns the text; notes a problem when it is missing, empty or too long.
@@ -200,44 +251,9 @@ pub fn unique<'a>(
     }
 }
 
-fn check_server(file: &File, source: &mut SourceText<'_>) -> Option<ServerConfig> {
-    let grpc_text = file.server.grpc_listen.as_deref().unwrap_or(GRPC_LISTEN);
-    let grpc_listen = address(grpc_text, "server.grpc_listen", source);
-    let http_text = file.server.http_listen.as_deref().unwrap_or(HTTP_LISTEN);
-    let http_listen = match http_text {
-        "off" => None,
-        text => address(text, "server.http_listen", source),
-    };
-    let drain = within(file.server.drain_ms, DRAIN_MS, 0..=3_600_000, "server.drain_ms", source);
-    let bytes = within(
-        file.server.message_bytes_max,
-        MESSAGE_BYTES_MAX,
-        1024..=1 << 30,
-        "server.message_bytes_max",
-        source,
-    );
-    Some(ServerConfig {
-        grpc_listen: grpc_listen?,
-        http_listen,
-        drain: Duration::from_millis(drain),
-        message_bytes_max: bytes as usize,
-    })
-}
-
-fn address(text: &str, path: &str, source: &mut SourceText<'_>) -> Option<SocketAddr> {
-    let parsed = text.parse().ok();
-    if parsed.is_none() {
-        source.problem(path, format!("{text:?} is not an address such as 127.0.0.1:50051"));
-    }
-    parsed
-}
-
 fn check_classifier(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) -> ClassifierConfig {
     let written = &file.classifier;
-    let bundle = written.bundle.as_ref().map(|text| match folder {
-        Some(folder) => folder.join(text),
-        None => PathBuf::from(text),
-    });
+    let bundle = written.bundle.as_ref().map(|text| beside(folder, text));
     let workers = within(written.workers, 0, 0..=256, "classifier.workers", source) as usize;
     ClassifierConfig {
         enabled: written.enabled.unwrap_or(true),

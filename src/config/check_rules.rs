@@ -1,6 +1,6 @@
 //! The rules of a [`File`](super::file::File) -> [`RuleConfig`]s: names, ranges, patterns, effects.
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use super::{
     Conditions, Fixes, Patterns, RuleConfig, TextSource,
@@ -96,19 +96,20 @@ fn check_patterns(prefix: &str, written: &RuleFile, source: &mut SourceText<'_>)
     }
     for (key, patterns) in [("any", &written.any), ("all", &written.all), ("none", &written.none)] {
         for (index, pattern) in patterns.iter().enumerate() {
-            if let Err(message) = check_pattern(pattern) {
+            if let Err(message) = compile(pattern) {
                 source.problem(format!("{prefix}.{key}[{index}]"), message);
             }
         }
     }
 }
 
-fn check_pattern(pattern: &str) -> Result<(), String> {
+/// Returns the pattern compiled, within the limits of size; else what is wrong with it.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(format!("{} bytes, at most {PATTERN_BYTES_MAX} in one pattern", pattern.len()));
     }
     match RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build() {
-        Ok(_) => Ok(()),
+        Ok(compiled) => Ok(compiled),
         Err(regex::Error::CompiledTooBig(_)) => Err(format!(
             "is larger than {PATTERN_COMPILED_BYTES_MAX} bytes when compiled: shorten its repetitions"
         )),
@@ -127,9 +128,9 @@ mod tests {
 
     #[test]
     fn patterns_that_are_too_large_or_broken_say_why() {
-        assert!(check_pattern(r"\bcafé\b").is_ok());
-        assert!(check_pattern("(a").unwrap_err().contains("unclosed group"));
-        assert!(check_pattern(r"\w{1000}{100}").unwrap_err().contains("when compiled"));
-        assert!(check_pattern(&"a".repeat(5000)).unwrap_err().contains("at most 4096"));
+        assert!(compile(r"\bcafé\b").is_ok());
+        assert!(compile("(a").unwrap_err().contains("unclosed group"));
+        assert!(compile(r"\w{1000}{100}").unwrap_err().contains("when compiled"));
+        assert!(compile(&"a".repeat(5000)).unwrap_err().contains("at most 4096"));
     }
 }

@@ -1,12 +1,15 @@
 //! The targets and tiers of a [`File`](super::file::File): prices, limits, which target serves which tier.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Order, TargetConfig, TierConfig,
+    Order, TargetConfig, TierConfig, Timeouts,
     check::{TOKENS_MAX, name, target_named, unique, within},
+    check_completion::check_timeouts,
+    check_drop::check_drop,
     duplicates,
     file::{FeatureFile, TargetFile, TierFile},
+    file_completion::TimeoutsFile,
     read::SourceText,
 };
 use crate::prompt::{Features, TargetId};
@@ -15,36 +18,50 @@ use crate::prompt::{Features, TargetId};
 const TIERS_MAX: usize = 16;
 const TARGETS_MAX: usize = 1000;
 const OUTPUT_TOKENS_TYPICAL: u64 = 500;
+/// A target is not given up before so many times what its answers usually take, unless the operator says so.
+const USUAL_TIMES_MIN: u32 = 3;
 
-/// Returns every target; what is wrong with them is noted in `source`.
-pub fn check_targets(written: &[TargetFile], source: &mut SourceText<'_>) -> Vec<TargetConfig> {
+/// Returns every target, without its provider; what is wrong with them is noted in `source`. A target waits as
+/// long as `timeouts` say, as written and checked, where it has none of its own, and never longer than `deadline`.
+pub fn check_targets(
+    written: &[TargetFile],
+    (timeouts_written, timeouts): (&TimeoutsFile, Timeouts),
+    deadline: Duration,
+    source: &mut SourceText<'_>,
+) -> Vec<TargetConfig> {
     if written.is_empty() {
         source.problem("targets", "there is none: nothing could answer");
     }
     if written.len() > TARGETS_MAX {
         source.problem("targets", format!("{} targets, at most {TARGETS_MAX}", written.len()));
     }
-    let targets: Vec<TargetConfig> =
-        written.iter().enumerate().map(|(at, target)| check_target(at, target, source)).collect();
+    let targets: Vec<TargetConfig> = written
+        .iter()
+        .enumerate()
+        .map(|(at, target)| {
+            let prefix = format!("targets[{at}].timeouts");
+            let config = check_target(at, target, source);
+            let base = patient(timeouts, timeouts_written, config.latency_ms_typical);
+            let timeouts = check_timeouts(&target.timeouts, base, deadline, &prefix, source);
+            TargetConfig { timeouts, ..config }
+        })
+        .collect();
     unique(targets.iter().map(|target| &*target.id.0), |at| format!("targets[{at}].id"), source);
     targets
 }
 
+/// Returns the waits for a target that usually takes so long: those that nobody wrote are long enough for it.
+fn patient(base: Timeouts, written: &TimeoutsFile, latency_ms_typical: Option<u32>) -> Timeouts {
+    let least = Duration::from_millis(u64::from(latency_ms_typical.unwrap_or(0))) * USUAL_TIMES_MIN;
+    let first_token =
+        if written.first_token_ms.is_none() { base.first_token.max(least) } else { base.first_token };
+    let total = if written.total_ms.is_none() { base.total.max(least) } else { base.total };
+    Timeouts { first_token: first_token.min(total), total, ..base }
+}
+
 fn check_target(at: usize, written: &TargetFile, source: &mut SourceText<'_>) -> TargetConfig {
     let path = |key: &str| format!("targets[{at}].{key}");
-    let mut price = |value: Option<f64>, key: &str| match value {
-        Some(price) if price.is_finite() && price >= 0.0 => price,
-        Some(price) => {
-            source.problem(path(key), format!("{price} is not a price of at least 0"));
-            0.0
-        }
-        None => {
-            source.problem(path(key), "is missing: without a price no cost can be told");
-            0.0
-        }
-    };
-    let input_usd_per_mtok = price(written.input_usd_per_mtok, "input_usd_per_mtok");
-    let output_usd_per_mtok = price(written.output_usd_per_mtok, "output_usd_per_mtok");
+    let prices = check_prices(at, written, source);
     match &written.price_date {
         Some(date) if is_date(date) => {}
         Some(date) => source.problem(path("price_date"), format!("{date:?} is not a day as YYYY-MM-DD")),
@@ -80,9 +97,12 @@ fn check_target(at: usize, written: &TargetFile, source: &mut SourceText<'_>) ->
     TargetConfig {
         id: TargetId(name(written.id.as_ref(), path("id"), source)),
         provider: name(written.provider.as_ref(), path("provider"), source),
+        provider_index: None,
         model: name(written.model.as_ref(), path("model"), source),
-        input_usd_per_mtok,
-        output_usd_per_mtok,
+        input_usd_per_mtok: prices.input,
+        cached_input_usd_per_mtok: prices.cached_input,
+        cache_write_usd_per_mtok: prices.cache_write,
+        output_usd_per_mtok: prices.output,
         price_date: written.price_date.clone().unwrap_or_default(),
         context_tokens: context_tokens as u32,
         output_tokens_max: output_tokens_max as u32,
@@ -94,6 +114,48 @@ fn check_target(at: usize, written: &TargetFile, source: &mut SourceText<'_>) ->
             json: has(FeatureFile::Json),
         },
         weight,
+        drop: check_drop(&written.drop, &path("drop"), source),
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// US dollars per million tokens.
+struct Prices {
+    input: f64,
+    cached_input: f64,
+    cache_write: f64,
+    output: f64,
+}
+
+fn check_prices(at: usize, written: &TargetFile, source: &mut SourceText<'_>) -> Prices {
+    let path = |key: &str| format!("targets[{at}].{key}");
+    let mut price = |value: Option<f64>, key: &str| match value {
+        Some(price) if price.is_finite() && price >= 0.0 => Some(price),
+        Some(price) => {
+            source.problem(path(key), format!("{price} is not a price of at least 0"));
+            None
+        }
+        None => None,
+    };
+    let input = price(written.input_usd_per_mtok, "input_usd_per_mtok");
+    let cached_input = price(written.cached_input_usd_per_mtok, "cached_input_usd_per_mtok");
+    let cache_write = price(written.cache_write_usd_per_mtok, "cache_write_usd_per_mtok");
+    let output = price(written.output_usd_per_mtok, "output_usd_per_mtok");
+    for (value, key) in [
+        (written.input_usd_per_mtok, "input_usd_per_mtok"),
+        (written.output_usd_per_mtok, "output_usd_per_mtok"),
+    ] {
+        if value.is_none() {
+            source.problem(path(key), "is missing: without a price no cost can be told");
+        }
+    }
+    let input = input.unwrap_or_default();
+    // No discount is assumed: an estimate that is too high misleads nobody into spending.
+    Prices {
+        input,
+        cached_input: cached_input.unwrap_or(input),
+        cache_write: cache_write.unwrap_or(input),
+        output: output.unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_completion::{BudgetFile, CompletionFile, ProviderFile, SpendFile, TimeoutsFile};
+
 /// A whole configuration file. A section that is present replaces the built-in one.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +31,15 @@ pub struct File {
     pub rules: Vec<RuleFile>,
     /// What follows from an intent: of the bundle, or of your own by a few examples.
     pub intents: Vec<IntentFile>,
+    /// Accounts with providers, for completions. A target whose provider is called like a kind of provider needs
+    /// no entry.
+    pub providers: Vec<ProviderFile>,
+    /// How completions are made.
+    pub completion: CompletionFile,
+    /// What may be spent.
+    pub budgets: Vec<BudgetFile>,
+    /// What is kept of what was spent.
+    pub spend: SpendFile,
 }
 
 /// Listeners, sizes and shutdown.
@@ -37,8 +48,17 @@ pub struct File {
 pub struct ServerFile {
     /// Address of the gRPC listener; port 0 takes a free one. Default "127.0.0.1:50051".
     pub grpc_listen: Option<String>,
-    /// Address of the HTTP listener (metrics, health), or "off". Default "127.0.0.1:8080".
+    /// Address of the HTTP listener (completions, metrics, health), or "off". Default "127.0.0.1:8080".
     pub http_listen: Option<String>,
+    /// Address of the admin gRPC listener, loopback only, or "off". Default "127.0.0.1:50052".
+    pub admin_listen: Option<String>,
+    /// Names by which the HTTP listener on loopback may be called ("gateway.internal"), beside "localhost" and
+    /// loopback addresses; every other one is refused, so that no page of a foreign site gets in by a name that
+    /// it points at this machine. Default: none.
+    pub hosts: Vec<String>,
+    /// Whether `grpc_listen` and `http_listen` may be other than loopback. Whoever reaches them spends on your
+    /// keys: put a proxy with authentication in front. Default false.
+    pub allow_unauthenticated: Option<bool>,
     /// How long running calls may go on after SIGTERM, milliseconds. Default 10000.
     pub drain_ms: Option<u64>,
     /// Largest gRPC message accepted, bytes. Default 16777216.
@@ -145,6 +165,9 @@ pub enum LowConfidenceFile {
 pub struct SessionsFile {
     /// Whether a session may drop below the tier it has needed. Default "keep".
     pub floor: Option<SessionFloorFile>,
+    /// Whether a session keeps its target while its tier stays, so that the provider's prompt cache helps.
+    /// Default true.
+    pub sticky: Option<bool>,
     /// How long an idle session is remembered, seconds. Default 3600.
     pub idle_s: Option<u64>,
     /// Sessions remembered at once. Default 100000.
@@ -197,7 +220,8 @@ pub struct TargetFile {
     /// The operator's name for it, unique.
     #[schemars(required)]
     pub id: Option<String>,
-    /// Who serves it, for example "openai".
+    /// Who serves it: the name of one of `[[providers]]`, or a kind of provider that needs no settings, for example
+    /// "openai". Any other name can be decided for, but not completed with.
     #[schemars(required)]
     pub provider: Option<String>,
     /// The provider's name of the model, an explicit version.
@@ -206,6 +230,12 @@ pub struct TargetFile {
     /// Price of a million prompt tokens, US dollars.
     #[schemars(required)]
     pub input_usd_per_mtok: Option<f64>,
+    /// Price of a million prompt tokens that the provider reads from its cache, US dollars. Default: the price
+    /// of other prompt tokens.
+    pub cached_input_usd_per_mtok: Option<f64>,
+    /// Price of a million prompt tokens that the provider writes to its cache, US dollars. Default: the price
+    /// of other prompt tokens.
+    pub cache_write_usd_per_mtok: Option<f64>,
     /// Price of a million answer tokens, US dollars.
     #[schemars(required)]
     pub output_usd_per_mtok: Option<f64>,
@@ -225,6 +255,11 @@ pub struct TargetFile {
     pub features: Vec<FeatureFile>,
     /// Share of the tier's requests where its order is "weight", above 0. Default 1.
     pub weight: Option<f64>,
+    /// Fields of requests that the model refuses, for example ["temperature", "reasoning_effort"]: they are not
+    /// sent, and the answer names them as dropped. Those of its provider are dropped too. Default: none.
+    pub drop: Vec<String>,
+    /// Its own longest waits. Default: those of `[completion.timeouts]`.
+    pub timeouts: TimeoutsFile,
 }
 
 /// What a target can do.

@@ -4,15 +4,28 @@
 //! a target. Nothing downstream checks it again. Never opens a bundle or a socket.
 
 mod check;
+mod check_budgets;
+mod check_completion;
+mod check_drop;
 mod check_intents;
+mod check_providers;
 mod check_rules;
+mod check_server;
 mod check_targets;
+pub mod completion;
 mod file;
-mod read;
+mod file_completion;
+pub mod read;
 
 use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-pub use self::read::{read_file, read_text};
+pub use self::{
+    check_providers::{BETA_MAX, is_beta, is_loopback},
+    check_rules::compile as compile_pattern,
+    check_server::NEEDS_ALLOWING,
+    completion::*,
+    read::{read_file, read_text},
+};
 use crate::prompt::{Features, TargetId, Tier};
 
 /// The configuration that is compiled in, and that a file replaces section by section.
@@ -44,6 +57,13 @@ pub struct Config {
     pub rules: Vec<RuleConfig>,
     /// In the order in which they are written, names unique.
     pub intents: Vec<IntentConfig>,
+    /// Every provider that completions can be made with; a [`ProviderIndex`] indexes it.
+    pub providers: Vec<ProviderConfig>,
+    pub completion: CompletionConfig,
+    /// All that fit a request count.
+    pub budgets: Vec<BudgetConfig>,
+    /// Where spend is kept across restarts; `None`: nowhere.
+    pub spend_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -82,6 +102,23 @@ impl Config {
         &self.targets[index.0]
     }
 
+    /// Returns the provider of this target; `None` when it can only be decided for.
+    pub fn provider_of(&self, index: TargetIndex) -> Option<&ProviderConfig> {
+        self.target(index).provider_index.map(|provider| &self.providers[provider.0])
+    }
+
+    /// Returns the same configuration with every target answered by the built-in script: nobody is called, nothing
+    /// is paid for, and spend is kept nowhere. Decisions stay what they are.
+    #[must_use]
+    pub fn with_demo_providers(mut self) -> Self {
+        self.providers = vec![ProviderConfig::demo()];
+        for target in &mut self.targets {
+            target.provider_index = Some(ProviderIndex(0));
+        }
+        self.spend_file = None;
+        self
+    }
+
     /// Returns the weakest tier that lists this target; `None` when no tier does.
     pub fn tier_of(&self, index: TargetIndex) -> Option<Tier> {
         self.tiers.iter().position(|tier| tier.targets.contains(&index)).map(Tier)
@@ -98,6 +135,12 @@ pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     /// `None`: no HTTP listener.
     pub http_listen: Option<SocketAddr>,
+    /// `None`: no admin listener.
+    pub admin_listen: Option<SocketAddr>,
+    /// Names, in lower case, by which the HTTP listener on loopback may be called, beside its own.
+    pub hosts: Vec<String>,
+    /// Whether listeners for callers may be reached from other machines.
+    pub allow_unauthenticated: bool,
     pub drain: Duration,
     pub message_bytes_max: usize,
 }
@@ -145,6 +188,8 @@ pub struct PolicyConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionsConfig {
     pub floor: SessionFloor,
+    /// Whether a session keeps its target while its tier stays.
+    pub sticky: bool,
     pub idle: Duration,
     pub sessions_max: u64,
 }
@@ -165,8 +210,14 @@ pub struct TierConfig {
 pub struct TargetConfig {
     pub id: TargetId,
     pub provider: Arc<str>,
+    /// The provider of that name; `None`: it can be decided for, not completed with.
+    pub provider_index: Option<ProviderIndex>,
     pub model: Arc<str>,
     pub input_usd_per_mtok: f64,
+    /// For the part of a prompt that the provider reads from its cache.
+    pub cached_input_usd_per_mtok: f64,
+    /// For the part of a prompt that the provider writes to its cache.
+    pub cache_write_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,
     /// YYYY-MM-DD.
     pub price_date: String,
@@ -176,6 +227,9 @@ pub struct TargetConfig {
     pub latency_ms_typical: Option<u32>,
     pub features: Features,
     pub weight: f64,
+    /// Fields of requests that are not sent, its provider's among them.
+    pub drop: Vec<String>,
+    pub timeouts: Timeouts,
 }
 
 /// One rule: conditions that must all hold, and what follows.

@@ -5,7 +5,7 @@
 
 use std::{ops::Range, path::Path};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -21,6 +21,11 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the file at `path` over the compiled-in configuration.
 pub fn read_file(path: &Path) -> Result<Config, ConfigError> {
+    read(&text_of(path)?, path.display().to_string(), path.parent())
+}
+
+/// Returns the text of a file, bounded; what is wrong with it as the only problem.
+pub fn text_of(path: &Path) -> Result<String, ConfigError> {
     let failed = |message: String| ConfigError {
         origin: path.display().to_string(),
         problems: vec![Problem { path: String::new(), line: None, message }],
@@ -30,11 +35,10 @@ pub fn read_file(path: &Path) -> Result<Config, ConfigError> {
         return Err(failed(format!("{} bytes, at most {FILE_BYTES_MAX} are read", size.len())));
     }
     let bytes = std::fs::read(path).map_err(|error| failed(format!("cannot read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let line = 1 + bytecount(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         failed(format!("line {line}: not UTF-8"))
-    })?;
-    read(&text, path.display().to_string(), path.parent())
+    })
 }
 
 /// Reads `text` over the compiled-in configuration; an empty text is that configuration.
@@ -47,8 +51,8 @@ fn bytecount(bytes: &[u8]) -> usize {
 }
 
 fn read(text: &str, origin: String, folder: Option<&Path>) -> Result<Config, ConfigError> {
-    let (file, mut source) = parse(text);
-    let (defaults, _) = parse(DEFAULT_TOML);
+    let (file, mut source) = parse::<File>(text);
+    let (defaults, _) = parse::<File>(DEFAULT_TOML);
     let file = over_defaults(file, &source, defaults);
     let config = check::check(&file, folder, &mut source);
     match config {
@@ -68,7 +72,10 @@ fn over_defaults(file: File, source: &SourceText<'_>, defaults: File) -> File {
             File { $($section: if source.has(stringify!($section)) { file.$section } else { defaults.$section }),* }
         };
     }
-    pick!(server, limits, classifier, policy, sessions, tiers, targets, rules, intents)
+    pick!(
+        server, limits, classifier, policy, sessions, tiers, targets, rules, intents, providers, completion,
+        budgets, spend
+    )
 }
 
 /// The text that was read, what is wrong with it, and where each key stands.
@@ -139,7 +146,8 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + bytecount(&text.as_bytes()[..offset.min(text.len())])
 }
 
-fn parse(text: &str) -> (File, SourceText<'_>) {
+/// Reads what can be read of a text; an empty file where nothing can, with the problems that say why.
+pub fn parse<T: DeserializeOwned + Default>(text: &str) -> (T, SourceText<'_>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let span = table.span();
     let mut source =
@@ -152,20 +160,27 @@ fn parse(text: &str) -> (File, SourceText<'_>) {
     if !source.problems.is_empty() {
         // Half a table would only produce follow-up problems.
         source.removed.push(String::new());
-        return (File::default(), source);
+        return (T::default(), source);
     }
     let mut rest = source.table.clone();
     for _ in 0..STRUCTURAL_PROBLEMS_MAX {
         let deserializer = toml::Deserializer::from(Spanned::new(span.clone(), rest.clone()));
-        let error = match File::deserialize(deserializer) {
+        let error = match T::deserialize(deserializer) {
             Ok(file) => return (file, source),
             Err(error) => error,
         };
         let removed = error.span().and_then(|span| take_out(&mut rest, &span, ""));
+        // What is left of a table whose entry was taken out may be wrong only for that.
+        let below =
+            |before: &String| removed.as_ref().is_some_and(|path| before.starts_with(&format!("{path}.")));
+        if source.removed.iter().any(below) {
+            source.removed.extend(removed);
+            continue;
+        }
         source.problems.push(Problem {
+            message: without_secrets(removed.as_deref(), one_line(error.message())),
             path: removed.clone().unwrap_or_default(),
             line: error.span().map(|span| line_at(text, span.start)),
-            message: one_line(error.message()),
         });
         match removed {
             Some(path) => source.removed.push(path),
@@ -173,7 +188,7 @@ fn parse(text: &str) -> (File, SourceText<'_>) {
         }
     }
     source.removed.push(String::new());
-    (File::default(), source)
+    (T::default(), source)
 }
 
 /// Takes out the innermost table entry whose key or value covers `span`; returns its path.
@@ -208,6 +223,17 @@ fn holds_below(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
             .any(|(key, value)| covers(key.span()) || covers(value.span()) || holds_below(value, span)),
         DeValue::Array(items) => items.iter().any(|item| covers(item.span()) || holds_below(item, span)),
         _ => false,
+    }
+}
+
+/// Returns the message without the text that was found where none belongs: in a provider it may be a key.
+fn without_secrets(path: Option<&str>, message: String) -> String {
+    let in_providers = path.is_none_or(|path| path.starts_with("providers"));
+    match (in_providers, message.find("string \""), message.rfind('"')) {
+        (true, Some(start), Some(end)) => {
+            format!("{}string{}", &message[..start], &message[end + 1..])
+        }
+        _ => message,
     }
 }
 
