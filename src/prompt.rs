@@ -59,6 +59,8 @@ pub struct Draft {
     pub context: Context,
     pub shape: DraftShape,
     pub preferences: DraftPreferences,
+    /// Empty, absent or "auto" routes; "tier:NAME" fixes a tier, the id of a target fixes that target.
+    pub model: Option<String>,
     /// Whether the decision lists every rule that matched.
     pub explain: bool,
 }
@@ -98,6 +100,11 @@ pub struct DraftShape {
     pub needs_tools: bool,
     pub needs_vision: bool,
     pub needs_json: bool,
+    /// See [`Shape`]; read from the request itself, never stated by a caller.
+    #[serde(skip)]
+    pub beside_text_tokens: u32,
+    #[serde(skip)]
+    pub choices: u32,
 }
 
 /// [`Preferences`] before numbers and names were checked.
@@ -121,6 +128,8 @@ pub struct Prompt {
     pub context: Context,
     pub shape: Shape,
     pub preferences: Preferences,
+    /// Set where a budget is spent, never by the request itself.
+    pub tier_cap: Option<TierCap>,
     pub explain: bool,
 }
 
@@ -161,6 +170,11 @@ pub struct Shape {
     pub prompt_tokens: Option<u32>,
     pub max_output_tokens: Option<u32>,
     pub needs: Features,
+    /// About how many tokens go upstream beside the texts of the messages: tools and calls of them, the answer's
+    /// schema, images and files.
+    pub beside_text_tokens: u32,
+    /// Answers asked for at once; 0 counts as 1.
+    pub choices: u32,
 }
 
 /// Features that a request needs or a target has.
@@ -197,6 +211,14 @@ pub struct Preferences {
     /// Empty allows all.
     pub allow_targets: Vec<TargetId>,
     pub deny_targets: Vec<TargetId>,
+}
+
+/// The strongest tier that a spent budget leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierCap {
+    pub tier: Tier,
+    /// Which budget is spent, as the beginning of a sentence: "budget team-a of this month is spent".
+    pub why: Arc<str>,
 }
 
 /// A tier's place in the operator's order; 0 is the weakest and cheapest.
@@ -248,6 +270,9 @@ pub struct Decision {
     pub cost_usd_estimate: f64,
     pub baseline_cost_usd: f64,
     pub timings: Timings,
+    /// The target that answered the session last, when that is another one.
+    pub switched_from: Option<TargetRef>,
+    pub switch_cost_usd: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rule_matches: Vec<RuleMatch>,
 }

@@ -98,7 +98,7 @@ impl Names<'_> {
 
 /// Returns the sample of a line, or every problem of it.
 pub fn read(line: &Line, names: &Names<'_>) -> Result<Sample, Vec<FieldProblem>> {
-    let whole = |problem: String| vec![FieldProblem { field: String::new(), problem }];
+    let whole = |problem: String| vec![FieldProblem::new("", problem)];
     let mut value = line.json().map_err(whole)?;
     let object = value.as_object_mut().ok_or_else(|| whole("not an object".to_owned()))?;
     let mut problems = Problems(Vec::new());
@@ -130,7 +130,7 @@ pub struct Problems(pub Vec<FieldProblem>);
 
 impl Problems {
     pub fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        self.0.push(FieldProblem { field: field.into(), problem: problem.into() });
+        self.0.push(FieldProblem::new(field, problem));
     }
 }
 
@@ -296,7 +296,7 @@ pub mod tests {
         check_problem(&json!({"prompt": "x", "p_small": 1.5, "p_mid": "high"}), &["p_small", "p_mid"]);
         check_problem(
             &json!({"prompt": "x", "outcomes": {"simple": {"score": 2}, "complex": {"cost": 1}}}),
-            &["outcomes.complex.score", "outcomes.simple.score"],
+            &["outcomes.simple.score", "outcomes.complex.score"],
         );
         check_problem(
             &json!({"prompt": "x", "outcomes": {"simple": {"score": 1, "cost": -1}}}),

@@ -1,7 +1,7 @@
 //! [`Draft`] -> [`Prompt`]: checks a request once, and names every bad field at once.
 
 use crate::{
-    config::Config,
+    config::{Config, TargetIndex},
     prompt::{
         Context, Draft, DraftMessage, DraftPreferences, DraftShape, Features, Message, Preferences, Prompt,
         Role, Shape, TargetId, Tier,
@@ -22,6 +22,22 @@ pub struct FieldProblem {
     /// For example `messages[0].role`.
     pub field: String,
     pub problem: String,
+    pub kind: ProblemKind,
+}
+
+/// What is wrong with a field, as far as edges tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    Invalid,
+    /// `model` names nothing that there is: over HTTP a 404.
+    UnknownModel,
+}
+
+impl FieldProblem {
+    /// Says that the field is invalid.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into(), kind: ProblemKind::Invalid }
+    }
 }
 
 /// Every bad field of a request, never empty.
@@ -29,27 +45,41 @@ pub struct FieldProblem {
 #[error("{}", .0.iter().map(|p| format!("{}: {}", p.field, p.problem)).collect::<Vec<_>>().join("; "))]
 pub struct BadRequest(pub Vec<FieldProblem>);
 
+impl BadRequest {
+    /// Returns whether the request asks for a model that there is not.
+    pub fn names_unknown_model(&self) -> bool {
+        self.0.iter().any(|problem| problem.kind == ProblemKind::UnknownModel)
+    }
+}
+
 /// Returns the checked request, or every bad field.
 pub fn admit(draft: Draft, config: &Config) -> Result<Prompt, BadRequest> {
     let mut problems = Problems::default();
     let messages = messages(draft.prompt, draft.messages, config, &mut problems);
     check_context(&draft.context, &mut problems);
     let shape = shape(&draft.shape, &mut problems);
-    let preferences = preferences(&draft.preferences, config, &mut problems);
+    let mut preferences = preferences(&draft.preferences, config, &mut problems);
+    fix_model(draft.model.as_deref().unwrap_or_default(), &mut preferences, config, &mut problems);
     if problems.0.is_empty() {
-        Ok(Prompt { messages, context: draft.context, shape, preferences, explain: draft.explain })
+        let Draft { context, explain, .. } = draft;
+        Ok(Prompt { messages, context, shape, preferences, tier_cap: None, explain })
     } else {
         Err(BadRequest(problems.0))
     }
 }
 
+/// Bad fields as they are found, up to [`PROBLEMS_MAX`].
 #[derive(Default)]
-struct Problems(Vec<FieldProblem>);
+pub(crate) struct Problems(pub(crate) Vec<FieldProblem>);
 
 impl Problems {
-    fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        self.push(FieldProblem::new(field, problem));
+    }
+
+    fn push(&mut self, problem: FieldProblem) {
         if self.0.len() < PROBLEMS_MAX {
-            self.0.push(FieldProblem { field: field.into(), problem: problem.into() });
+            self.0.push(problem);
         }
     }
 }
@@ -96,9 +126,9 @@ fn messages(
         .enumerate()
         .map(|(at, draft)| {
             let role = Role::parse(&draft.role).unwrap_or_else(|| {
-                let shown: String = draft.role.chars().take(40).collect();
                 let known = "system, developer, user, assistant and tool are known";
-                problems.add(format!("messages[{at}].role"), format!("{shown:?} is no role; {known}"));
+                let problem = format!("{:?} is no role; {known}", shown(&draft.role));
+                problems.add(format!("messages[{at}].role"), problem);
                 Role::User
             });
             Message { role, content: draft.content }
@@ -147,6 +177,8 @@ fn shape(draft: &DraftShape, problems: &mut Problems) -> Shape {
         prompt_tokens: tokens(draft.prompt_tokens, "shape.prompt_tokens"),
         max_output_tokens: tokens(draft.max_output_tokens, "shape.max_output_tokens"),
         needs: Features { tools: draft.needs_tools, vision: draft.needs_vision, json: draft.needs_json },
+        beside_text_tokens: draft.beside_text_tokens,
+        choices: draft.choices,
     }
 }
 
@@ -185,6 +217,91 @@ fn preferences(draft: &DraftPreferences, config: &Config, problems: &mut Problem
     }
 }
 
+/// Narrows the preferences to the tier or the target that `model` fixes, if it fixes one.
+fn fix_model(model: &str, preferences: &mut Preferences, config: &Config, problems: &mut Problems) {
+    let fixed = match Fixed::parse(model, config) {
+        Ok(None) => return,
+        Ok(Some(fixed)) => fixed,
+        Err(problem) => {
+            let kind = ProblemKind::UnknownModel;
+            return problems.push(FieldProblem { field: "model".to_owned(), problem, kind });
+        }
+    };
+    if let Some(problem) = fixed.contradiction(preferences, config) {
+        return problems.add("model", problem);
+    }
+    match fixed {
+        Fixed::Tier(tier) => (preferences.tier_min, preferences.tier_max) = (Some(tier), Some(tier)),
+        // Of several tiers that list it, limits of rules may leave any: `Bounds` takes the weakest.
+        Fixed::Target(target) => preferences.allow_targets = vec![config.target(target).id.clone()],
+    }
+}
+
+/// What a `model` other than "auto" stands for.
+#[derive(Debug, Clone, Copy)]
+enum Fixed {
+    Tier(Tier),
+    Target(TargetIndex),
+}
+
+impl Fixed {
+    /// Returns what the name stands for, `None` for "auto", or why it stands for nothing.
+    fn parse(model: &str, config: &Config) -> Result<Option<Self>, String> {
+        if model.is_empty() || model == "auto" {
+            return Ok(None);
+        }
+        if let Some(name) = model.strip_prefix("tier:") {
+            return config.tier_named(name).map(|tier| Some(Self::Tier(tier))).ok_or_else(|| {
+                let known: Vec<&str> = config.tiers.iter().map(|tier| &*tier.name).collect();
+                format!("no tier named {:?}; there are {}", shown(name), known.join(", "))
+            });
+        }
+        let Some(target) = config.target_named(model) else {
+            let known = "\"auto\", \"tier:NAME\" and the ids of targets are known";
+            return Err(format!("no model named {:?}; {known}", shown(model)));
+        };
+        match config.tier_of(target) {
+            Some(_) => Ok(Some(Self::Target(target))),
+            None => Err(format!("target {:?} serves no tier", shown(model))),
+        }
+    }
+
+    /// Returns which preference leaves nothing of what is fixed, `None` when something is left.
+    fn contradiction(self, preferences: &Preferences, config: &Config) -> Option<String> {
+        let Preferences { tier_min, tier_max, allow_targets, deny_targets, .. } = preferences;
+        let (name, targets) = match self {
+            Self::Tier(tier) => (format!("tier {}", config.tier(tier).name), &config.tier(tier).targets[..]),
+            Self::Target(ref target) => {
+                (format!("target {}", config.target(*target).id), std::slice::from_ref(target))
+            }
+        };
+        let serves = |allowed: &dyn Fn(Tier) -> bool| match self {
+            Self::Tier(tier) => allowed(tier),
+            Self::Target(target) => (0..config.tiers.len())
+                .map(Tier)
+                .any(|tier| allowed(tier) && config.tier(tier).targets.contains(&target)),
+        };
+        let ids = || targets.iter().map(|&target| &config.target(target).id);
+        let against = if let Some(low) = tier_min.filter(|&low| !serves(&|tier| tier >= low)) {
+            format!("preferences.tier_min is {}", config.tier(low).name)
+        } else if let Some(high) = tier_max.filter(|&high| !serves(&|tier| tier <= high)) {
+            format!("preferences.tier_max is {}", config.tier(high).name)
+        } else if !allow_targets.is_empty() && !ids().any(|id| allow_targets.contains(id)) {
+            "preferences.allow_targets does not allow it".to_owned()
+        } else if ids().all(|id| deny_targets.contains(id)) {
+            "preferences.deny_targets denies it".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!("asks for {name}, but {against}"))
+    }
+}
+
+/// Returns the beginning of a caller's text, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
 fn tier(name: &str, field: &str, config: &Config, problems: &mut Problems) -> Option<Tier> {
     if name.is_empty() {
         return None;
@@ -192,8 +309,7 @@ fn tier(name: &str, field: &str, config: &Config, problems: &mut Problems) -> Op
     let found = config.tier_named(name);
     if found.is_none() {
         let known: Vec<&str> = config.tiers.iter().map(|tier| &*tier.name).collect();
-        let shown: String = name.chars().take(40).collect();
-        problems.add(field, format!("no tier named {shown:?}; there are {}", known.join(", ")));
+        problems.add(field, format!("no tier named {:?}; there are {}", shown(name), known.join(", ")));
     }
     found
 }
@@ -208,8 +324,7 @@ fn targets(ids: &[String], field: &str, config: &Config, problems: &mut Problems
         .filter_map(|(at, id)| match config.target_named(id) {
             Some(index) => Some(config.target(index).id.clone()),
             None => {
-                let shown: String = id.chars().take(40).collect();
-                problems.add(format!("{field}[{at}]"), format!("no target named {shown:?}"));
+                problems.add(format!("{field}[{at}]"), format!("no target named {:?}", shown(id)));
                 None
             }
         })
@@ -219,7 +334,7 @@ fn targets(ids: &[String], field: &str, config: &Config, problems: &mut Problems
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::default_config;
+    use crate::config::{default_config, read_text};
 
     fn problems(draft: Draft) -> Vec<String> {
         match admit(draft, &default_config()) {
@@ -266,6 +381,95 @@ mod tests {
                 "preferences.allow_targets[0]",
             ]
         );
+    }
+
+    /// Tiers simple (s1, both), moderate (m1, both), and a target that no tier lists.
+    fn models(model: &str, preferences: DraftPreferences) -> Result<Prompt, BadRequest> {
+        let target = |id: &str| {
+            format!(
+                "[[targets]]\nid = \"{id}\"\nprovider = \"p\"\nmodel = \"x-1\"\ninput_usd_per_mtok = 1.0\n\
+                 output_usd_per_mtok = 1.0\nprice_date = \"2026-11-21\"\ncontext_tokens = 8000\n"
+            )
+        };
+        let tiers = "rules = []\n[[tiers]]\nname = \"simple\"\ntargets = [\"s1\", \"both\"]\n\
+                     [[tiers]]\nname = \"moderate\"\ntargets = [\"m1\", \"both\"]\n";
+        let targets: Vec<String> = ["s1", "m1", "both", "nowhere"].map(target).into();
+        let config = read_text(&format!("{tiers}{}", targets.join(""))).unwrap();
+        admit(Draft { model: Some(model.to_owned()), preferences, ..Draft::from_text("x") }, &config)
+    }
+
+    #[test]
+    fn a_model_routes_or_fixes_a_tier_or_a_target() {
+        for auto in ["", "auto"] {
+            let prompt = models(auto, DraftPreferences::default()).unwrap();
+            assert_eq!(prompt.preferences, Preferences::default());
+        }
+        let prompt = models("tier:moderate", DraftPreferences::default()).unwrap();
+        let expected =
+            Preferences { tier_min: Some(Tier(1)), tier_max: Some(Tier(1)), ..Preferences::default() };
+        assert_eq!(prompt.preferences, expected);
+        let prompt = models("both", DraftPreferences::default()).unwrap();
+        let both = vec![TargetId("both".into())];
+        assert_eq!(prompt.preferences, Preferences { allow_targets: both, ..Preferences::default() });
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_told_from_other_mistakes() {
+        for (model, because) in [
+            (
+                "gpt",
+                "model: no model named \"gpt\"; \"auto\", \"tier:NAME\" and the ids of targets are known",
+            ),
+            (
+                "Auto",
+                "model: no model named \"Auto\"; \"auto\", \"tier:NAME\" and the ids of targets are known",
+            ),
+            ("tier:huge", "model: no tier named \"huge\"; there are simple, moderate"),
+            ("tier:", "model: no tier named \"\"; there are simple, moderate"),
+            ("nowhere", "model: target \"nowhere\" serves no tier"),
+        ] {
+            let error = models(model, DraftPreferences::default()).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.names_unknown_model()), (because, true));
+        }
+        let error = admit(Draft::default(), &default_config()).unwrap_err();
+        assert!(!error.names_unknown_model());
+    }
+
+    #[test]
+    fn a_model_that_the_preferences_rule_out_names_both() {
+        let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let tiers = |low: &str, high: &str| DraftPreferences {
+            tier_min: low.to_owned(),
+            tier_max: high.to_owned(),
+            ..DraftPreferences::default()
+        };
+        let allow = |allowed: &[&str]| DraftPreferences {
+            allow_targets: ids(allowed),
+            ..DraftPreferences::default()
+        };
+        let deny =
+            |denied: &[&str]| DraftPreferences { deny_targets: ids(denied), ..DraftPreferences::default() };
+        for (model, preferences, expected) in [
+            ("tier:simple", tiers("moderate", ""), "tier simple, but preferences.tier_min is moderate"),
+            ("tier:moderate", tiers("", "simple"), "tier moderate, but preferences.tier_max is simple"),
+            ("m1", tiers("", "simple"), "target m1, but preferences.tier_max is simple"),
+            ("s1", allow(&["m1", "both"]), "target s1, but preferences.allow_targets does not allow it"),
+            ("tier:simple", allow(&["m1"]), "tier simple, but preferences.allow_targets does not allow it"),
+            ("s1", deny(&["s1"]), "target s1, but preferences.deny_targets denies it"),
+            ("tier:simple", deny(&["s1", "both"]), "tier simple, but preferences.deny_targets denies it"),
+        ] {
+            let error = models(model, preferences).unwrap_err();
+            assert_eq!(error.to_string(), format!("model: asks for {expected}"));
+            assert!(!error.names_unknown_model());
+        }
+        for (model, preferences) in [
+            ("both", tiers("moderate", "")),
+            ("both", tiers("", "simple")),
+            ("tier:simple", deny(&["s1"])),
+            ("s1", allow(&["m1", "s1"])),
+        ] {
+            assert!(models(model, preferences).is_ok(), "{model}");
+        }
     }
 
     #[test]

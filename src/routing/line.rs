@@ -109,6 +109,8 @@ pub fn take_draft(object: &mut Map<String, Value>) -> Result<Draft, BadRequest> 
         context: take(object, "context", &mut problems).unwrap_or_default(),
         shape: take(object, "shape", &mut problems).unwrap_or_default(),
         preferences: take(object, "preferences", &mut problems).unwrap_or_default(),
+        // A logged request names the model it went to, which is no wish.
+        model: None,
         explain: false,
     };
     if problems.is_empty() { Ok(draft) } else { Err(BadRequest(problems)) }
@@ -123,7 +125,7 @@ fn take<T: DeserializeOwned>(
     match serde_json::from_value::<Option<T>>(object.remove(field)?) {
         Ok(value) => value,
         Err(error) => {
-            problems.push(FieldProblem { field: field.to_owned(), problem: error.to_string() });
+            problems.push(FieldProblem::new(field, error.to_string()));
             None
         }
     }

@@ -8,6 +8,7 @@ pub mod admit;
 mod bounds;
 pub mod classifier;
 pub mod cost;
+pub mod health;
 pub mod intents;
 pub mod language;
 pub mod line;
@@ -27,17 +28,34 @@ use std::{
 use self::{
     classifier::{Classifier, ClassifyError, StageTimes},
     cost::{TokenCount, count_by_density, count_by_length},
+    health::TargetHealth,
     intents::{ExampleIntents, LearnError},
-    policy::{Choice, Evidence, NoTarget, Question, decide, needs_scores, sufficiency},
+    policy::{Choice, Evidence, Last, NoTarget, Question, decide, needs_scores, sufficiency},
     reader::{Read, Reader},
     rules::{Hits, RuleSet, RulesError},
     sessions::Sessions,
 };
 use crate::{
     config::{Config, QueueFull, TargetIndex},
-    prompt::{Decision, Prompt, TargetRef, Tier, TierScore, Timings},
+    prompt::{Context, Decision, Prompt, TargetRef, Tier, TierScore, Timings},
     telemetry,
 };
+
+/// A decision, and who may answer when its targets do not.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    pub decision: Decision,
+    /// The decided tier first, then those above it that the request, rules and budgets allow; each with its
+    /// targets in the order in which they are tried. Never empty, and no tier without targets.
+    pub ladder: Vec<Rung>,
+}
+
+/// One tier's targets for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rung {
+    pub tier: Tier,
+    pub targets: Vec<TargetIndex>,
+}
 
 /// Why a request gets no decision.
 #[derive(Debug, thiserror::Error)]
@@ -73,21 +91,25 @@ pub struct Router {
     rules: RuleSet,
     reader: Option<Reader>,
     sessions: Arc<Sessions>,
+    health: Arc<TargetHealth>,
 }
 
 impl Router {
     /// Fits a configuration and a classifier together; without one, rules and default tier decide.
+    ///
+    /// `health` has a slot for each of the configuration's targets.
     ///
     /// Blocks while the classifier embeds the examples of intents, if there are any.
     pub fn new(
         config: Arc<Config>,
         classifier: Option<Arc<dyn Classifier>>,
         sessions: Arc<Sessions>,
+        health: Arc<TargetHealth>,
         generation: u64,
     ) -> Result<Self, RouterError> {
         let rules = RuleSet::compile(&config)?;
         let reader = classifier.map(|classifier| Reader::new(&config, classifier)).transpose()?;
-        Ok(Self { config, generation, rules, reader, sessions })
+        Ok(Self { config, generation, rules, reader, sessions, health })
     }
 
     /// Returns the configuration behind this router's decisions.
@@ -106,7 +128,27 @@ impl Router {
     }
 
     /// Decides; scores that do not come before `deadline` are done without.
+    ///
+    /// The session remembers the decision's target as the one that answers.
     pub async fn route(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Decision, RouteError> {
+        let Routed { decision, ladder } = self.plan(prompt, deadline).await?;
+        self.served(&prompt.context, ladder[0].targets[0], decision.prompt_tokens);
+        Ok(decision)
+    }
+
+    /// Remembers who answered a request of this session, `prompt_tokens` long.
+    pub fn served(&self, context: &Context, target: TargetIndex, prompt_tokens: u32) {
+        self.sessions.served(context, &self.config.target(target).id, prompt_tokens);
+    }
+
+    /// Remembers that this session has needed `tier`: a weaker one did not do.
+    pub fn needed(&self, context: &Context, tier: Tier) {
+        self.sessions.needed(context, tier);
+    }
+
+    /// Decides like [`Router::route`], and says who else may answer. Who does is for the caller to tell, by
+    /// [`Router::served`].
+    pub async fn plan(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Routed, RouteError> {
         let started = Instant::now();
         let mut tokens = count_by_length(prompt);
         let hits = self.rules.hits(prompt, tokens.tokens);
@@ -126,16 +168,23 @@ impl Router {
 
         let read = Instant::now();
         let id = uuid::Uuid::now_v7();
+        let session = self.sessions.recall(&prompt.context);
         let question = Question {
             config: &self.config,
             prompt,
             tokens,
             hits: &hits,
             evidence: self.evidence(&reading),
-            session_floor: self.sessions.floor(&prompt.context),
+            session_floor: session.floor,
+            session_last: session.last.and_then(|last| {
+                let target = self.config.target_named(&last.target.0)?;
+                Some(Last { target, prompt_tokens: last.prompt_tokens })
+            }),
+            // By the clock that breakers follow.
+            refusing: &self.health.refusing(tokio::time::Instant::now().into_std()),
             seed: order_seed(prompt, &id),
         };
-        let choice = decide(&question).map_err(|no_target| {
+        let mut choice = decide(&question).map_err(|no_target| {
             telemetry::refused("no_target");
             RouteError::NoTarget(no_target)
         })?;
@@ -151,9 +200,11 @@ impl Router {
             policy_us: micros(read, Instant::now()),
             total_us: micros(started, Instant::now()),
         };
+        let above = std::mem::take(&mut choice.above);
+        let decided = Rung { tier: choice.tier, targets: choice.targets.clone() };
         let decision = self.decision(Parts { id, prompt, tokens, hits, reading, choice, timings });
         self.count(&decision, started);
-        Ok(decision)
+        Ok(Routed { decision, ladder: std::iter::once(decided).chain(above).collect() })
     }
 
     /// Reads the prompt, or says why the decision goes on without scores.
@@ -235,6 +286,8 @@ impl Router {
             cost_usd_estimate: choice.cost_usd,
             baseline_cost_usd: choice.baseline_usd,
             timings,
+            switched_from: choice.switched_from.map(target),
+            switch_cost_usd: choice.switch_cost_usd,
             rule_matches: if prompt.explain { hits.matches } else { Vec::new() },
         }
     }

@@ -163,7 +163,11 @@ fn check_intents(config: &Config, description: &Description) -> Result<(), Route
         let hint = "; with examples it would be one of your own";
         (format!("intents[{at}].name"), &intent.name, hint)
     });
-    for (place, intent, hint) in rules.chain(intents) {
+    let checks = config.completion.checks.iter().enumerate().flat_map(|(at, checks)| {
+        let place = move |of| format!("completion.checks[{at}].intents[{of}]");
+        checks.intents.iter().enumerate().map(move |(of, intent)| (place(of), intent, ""))
+    });
+    for (place, intent, hint) in rules.chain(intents).chain(checks) {
         if !of_the_bundle(intent) && !own(intent) {
             let known = description.intents.iter().map(|known| &known.0);
             let own = config.intents.iter().map(|intent| &intent.name).filter(|name| own(name));

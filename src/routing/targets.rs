@@ -12,48 +12,85 @@ use crate::{
     prompt::Tier,
 };
 
-/// Returns the targets that can take the request, by tier in their order, and those that cannot.
-pub fn open_targets(
-    question: &Question<'_>,
-    bounds: &Bounds,
-) -> (Vec<(Tier, Vec<TargetIndex>)>, Vec<Dropped>) {
-    let Question { config, seed, .. } = question;
+/// The targets that can take a request.
+pub struct OpenTargets {
+    /// Every tier, weakest first.
+    pub tiers: Vec<OpenTier>,
+    pub dropped: Vec<Dropped>,
+    /// Whether every target that could take it has an open breaker; a probe is better than no decision.
+    pub breakers_ignored: bool,
+}
+
+/// What of one tier can take a request.
+pub struct OpenTier {
+    pub tier: Tier,
+    /// In the order in which they are tried; may be empty.
+    pub targets: Vec<TargetIndex>,
+    /// Left out for their breaker alone.
+    pub broken: Vec<TargetIndex>,
+    /// Whether the session's last target was moved to the front.
+    pub session_moved: bool,
+}
+
+/// Returns the targets that can take the request, and why the others cannot.
+pub fn open_targets(question: &Question<'_>, bounds: &Bounds) -> OpenTargets {
+    let open = open_beside(question.refusing, question, bounds);
+    let only_breakers = open.tiers.iter().all(|tier| tier.targets.is_empty())
+        && open.tiers.iter().any(|tier| !tier.broken.is_empty());
+    if only_breakers {
+        return OpenTargets { breakers_ignored: true, ..open_beside(&[], question, bounds) };
+    }
+    open
+}
+
+/// Leaves out those that refuse calls.
+fn open_beside(refusing: &[TargetIndex], question: &Question<'_>, bounds: &Bounds) -> OpenTargets {
+    let config = question.config;
     let mut dropped = Vec::new();
-    let open = config
-        .tiers
-        .iter()
-        .enumerate()
-        .map(|(at, tier)| {
-            let outside = bounds.problem(Tier(at), config);
-            let mut targets: Vec<TargetIndex> = tier
-                .targets
-                .iter()
-                .copied()
-                .filter(|&index| {
-                    let target = config.target(index);
-                    let why = outside.clone().or_else(|| why_not(question, target));
-                    let keep = why.is_none();
-                    if let Some(why) = why {
-                        dropped.push(Dropped {
-                            tier: Arc::clone(&tier.name),
-                            target: target.id.clone(),
-                            why,
-                        });
-                    }
-                    keep
+    let mut open_tier = |at: usize| {
+        let tier = &config.tiers[at];
+        let outside = bounds.problem(Tier(at), config);
+        let (mut targets, mut broken) = (Vec::new(), Vec::new());
+        for &index in &tier.targets {
+            let target = config.target(index);
+            let why = outside.clone().or_else(|| why_not(question, target)).or_else(|| {
+                let refuses = refusing.contains(&index);
+                refuses.then(|| {
+                    broken.push(index);
+                    "its breaker is open".to_owned()
                 })
-                .collect();
-            match tier.order {
-                Order::Listed => {}
-                Order::Latency => {
-                    targets.sort_by_key(|&index| config.target(index).latency_ms_typical.unwrap_or(u32::MAX));
+            });
+            match why {
+                None => targets.push(index),
+                Some(why) => {
+                    let (tier, target) = (Arc::clone(&tier.name), target.id.clone());
+                    dropped.push(Dropped { tier, target, why });
                 }
-                Order::Weight => sort_by_weight(&mut targets, config, *seed),
             }
-            (Tier(at), targets)
-        })
-        .collect();
-    (open, dropped)
+        }
+        let session_moved = put_in_order(&mut targets, tier.order, question);
+        OpenTier { tier: Tier(at), targets, broken, session_moved }
+    };
+    let tiers = (0..config.tiers.len()).map(&mut open_tier).collect();
+    OpenTargets { tiers, dropped, breakers_ignored: false }
+}
+
+/// Orders as the operator asks, the session's last target first; returns whether that one moved.
+fn put_in_order(targets: &mut [TargetIndex], order: Order, question: &Question<'_>) -> bool {
+    let Question { config, seed, .. } = question;
+    match order {
+        Order::Listed => {}
+        Order::Latency => {
+            targets.sort_by_key(|&index| config.target(index).latency_ms_typical.unwrap_or(u32::MAX));
+        }
+        Order::Weight => sort_by_weight(targets, config, *seed),
+    }
+    let Some(last) = question.session_last.map(|last| last.target) else { return false };
+    let moves = targets.iter().position(|&target| target == last).is_some_and(|at| at > 0);
+    if moves {
+        targets.sort_by_key(|&target| target != last);
+    }
+    moves
 }
 
 /// Returns why this target cannot take the request, `None` when it can.
@@ -106,8 +143,8 @@ pub fn mix(seed: u64) -> u64 {
 }
 
 /// Returns the weakest tier at or above `wanted` with a target, else the strongest below it.
-pub fn nearest(open: &[(Tier, Vec<TargetIndex>)], wanted: Tier) -> Option<Tier> {
-    let mut filled = open.iter().filter(|(_, targets)| !targets.is_empty()).map(|(tier, _)| *tier);
+pub fn nearest(open: &[OpenTier], wanted: Tier) -> Option<Tier> {
+    let mut filled = open.iter().filter(|open| !open.targets.is_empty()).map(|open| open.tier);
     let below_or_at: Vec<Tier> = filled.clone().take_while(|&tier| tier < wanted).collect();
     filled.find(|&tier| tier >= wanted).or(below_or_at.last().copied())
 }

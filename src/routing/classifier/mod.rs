@@ -301,6 +301,7 @@ fn golden_prompt(sample: &GoldenSample) -> Result<Prompt, String> {
         context: Context::default(),
         shape: Shape::default(),
         preferences: Preferences::default(),
+        tier_cap: None,
         explain: false,
     })
 }

@@ -19,8 +19,9 @@ pub struct Scores {
     pub level_confidence: f64,
     /// Whether `intent_confidence` is below its calibrated threshold: none of the intents fits well.
     pub intent_unsure: bool,
-    /// Whether the weakest level that is enough is only just so, by the calibrated threshold.
-    pub level_unsure: bool,
+    /// The bundle's calibrated threshold, 0 to 1: a level whose sufficiency exceeds a wanted 0.5 by less is
+    /// only just enough.
+    pub level_margin_min: f64,
     /// Whether part of the last user turn was left out.
     pub truncated: bool,
     pub density: TokenDensity,
@@ -69,18 +70,11 @@ pub fn calibrate(
         intent_confidence: probabilities[best],
         level_confidence: masses[likeliest],
         intent_unsure: probabilities[best] < thresholds.intent_confidence_min,
-        level_unsure: level_margin(&sufficiency) < thresholds.level_margin_min,
+        level_margin_min: thresholds.level_margin_min,
         sufficiency,
         truncated,
         density,
     }
-}
-
-/// Returns by how much the sufficiency of the weakest level that is enough exceeds what is enough, 0 to 0.5.
-fn level_margin(sufficiency: &[f64]) -> f64 {
-    /// What is enough where the thresholds were fitted.
-    const ENOUGH: f64 = 0.5;
-    sufficiency.iter().find(|&&enough| enough >= ENOUGH).map_or(0.0, |enough| enough - ENOUGH)
 }
 
 /// Returns the probability that each level is the weakest that is enough.
@@ -119,12 +113,12 @@ mod tests {
             embedding: Vec::new(),
         };
         for (intent_confidence_min, level_margin_min, expected) in
-            [(0.0, 0.0, (false, false)), (1.0, 0.0, (true, false)), (0.0, 1.0, (false, true))]
+            [(0.0, 0.0, (false, 0.0)), (1.0, 0.0, (true, 0.0)), (0.0, 0.1, (false, 0.1))]
         {
             manifest.thresholds = Thresholds { intent_confidence_min, level_margin_min };
             let density = TokenDensity { tokens: 1, bytes: 4 };
             let scores = calibrate(&outputs, &intents, &manifest, false, density);
-            assert_eq!((scores.intent_unsure, scores.level_unsure), expected);
+            assert_eq!((scores.intent_unsure, scores.level_margin_min), expected);
         }
     }
 

@@ -122,7 +122,7 @@ fn scored(embedding: Vec<f32>) -> Scored {
             sufficiency: vec![0.2, 0.6, 0.9, 1.0],
             level_confidence: 0.8,
             intent_unsure: false,
-            level_unsure: false,
+            level_margin_min: 0.0,
             truncated: false,
             density: TokenDensity { tokens: 1, bytes: 4 },
         },

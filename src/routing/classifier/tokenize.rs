@@ -293,6 +293,7 @@ mod tests {
             context: Context::default(),
             shape: Shape::default(),
             preferences: Preferences::default(),
+            tier_cap: None,
             explain: false,
         }
     }

@@ -173,6 +173,7 @@ fn example_prompt(text: &str) -> Prompt {
         context: Context::default(),
         shape: Shape::default(),
         preferences: Preferences::default(),
+        tier_cap: None,
         explain: false,
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The order of the steps: what is wanted (a rule's fix, an intent's examples, the scores, the default),
 //! one tier up when the scores are unsure, the intent's limits unless a rule named the tier, the
-//! session's floor unless a rule named the target, and last the hard limits of rules and request, which
-//! nothing overrides. Then the nearest tier that still has a target: above the wanted one first, below
-//! it otherwise.
+//! session's floor unless a rule named the target, and last the hard limits of rules, request and budgets,
+//! which nothing overrides. Then the nearest tier that still has a target: above the wanted one first, below
+//! it otherwise. Within the tier the session's last target goes first, unless a rule or an intent names one.
 
 mod no_target;
 mod scored;
@@ -14,17 +14,18 @@ use std::sync::Arc;
 
 use self::wish::{IntentLimits, Wish, wish};
 pub use self::{
-    no_target::{Dropped, NoTarget},
+    no_target::{Dropped, NoTarget, SpentBudget},
     scored::sufficiency,
 };
 use super::{
+    Rung,
     bounds::Bounds,
     classifier::Scores,
-    cost::{TokenCount, estimate_usd},
+    cost::{TokenCount, estimate_usd, switch_usd},
     intents::Claim,
     language::Unread,
     rules::Hits,
-    targets::{nearest, open_targets},
+    targets::{OpenTargets, OpenTier, nearest, open_targets},
 };
 use crate::{
     config::{Config, Fixes, IntentConfig, TargetIndex},
@@ -40,8 +41,19 @@ pub struct Question<'a> {
     pub evidence: Evidence<'a>,
     /// The tier that the session has needed.
     pub session_floor: Option<Tier>,
+    /// Who answered the session last.
+    pub session_last: Option<Last>,
+    /// The targets that refuse calls at this moment: their breakers are open.
+    pub refusing: &'a [TargetIndex],
     /// Orders the targets of tiers whose order is "weight".
     pub seed: u64,
+}
+
+/// The target that answered a session last, and how long the conversation was then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    pub target: TargetIndex,
+    pub prompt_tokens: u32,
 }
 
 /// What is known of the prompt beside rules and limits.
@@ -70,6 +82,8 @@ pub struct Choice {
     pub tier: Tier,
     /// The chosen one, then those that take over; never empty.
     pub targets: Vec<TargetIndex>,
+    /// Stronger tiers that may answer when this one does not, weakest first.
+    pub above: Vec<Rung>,
     pub source: Source,
     pub rule: Option<Arc<str>>,
     pub intent: Option<Intent>,
@@ -81,11 +95,18 @@ pub struct Choice {
     pub reason: String,
     pub cost_usd: f64,
     pub baseline_usd: f64,
+    /// The session's last target, when that is not the chosen one.
+    pub switched_from: Option<TargetIndex>,
+    /// What leaving it costs, see [`switch_usd`].
+    pub switch_cost_usd: f64,
 }
 
 /// Returns whether the scores could change the decision.
 pub fn needs_scores(config: &Config, prompt: &Prompt, hits: &Hits) -> bool {
     let bounds = Bounds::of(config, prompt, hits);
+    if bounds.target.is_some() {
+        return false;
+    }
     match hits.deciding.as_ref().map(|hit| &hit.fixes) {
         Some(fixes) if fixes.tier.is_some() || fixes.target.is_some() => false,
         Some(Fixes { intent: Some(intent), .. }) => {
@@ -113,29 +134,33 @@ fn chooses(intent: &IntentConfig, bounds: &Bounds, config: &Config) -> bool {
 pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     let Question { config, prompt, tokens, hits, .. } = question;
     let bounds = Bounds::of(config, prompt, hits);
-    let (open, dropped) = open_targets(question, &bounds);
-    let mut wish = wish(question, &bounds, &open);
-    apply_intent_limits(&mut wish, config);
+    let mut open = open_targets(question, &bounds);
+    let mut wish = wish(question, &bounds, &open.tiers);
+    let intent_max = apply_intent_limits(&mut wish, config);
     let needed = wish.evident.then(|| bounds.clamp(wish.tier));
-    let named = named_target(&mut wish, &open, config);
+    let named = named_target(&mut wish, &open.tiers, config);
     let named = apply_session_floor(&mut wish, named, question, &bounds);
     let bounded = bounds.clamp(wish.tier);
-    if bounded != wish.tier {
-        let (bound, word) =
-            if bounded < wish.tier { (&bounds.max, "at most") } else { (&bounds.min, "at least") };
-        wish.because(format!("{} allows {word} {}", bound.by, config.tier(bounded).name));
+    if let Some(objection) = bounds.objection(wish.tier, config) {
+        wish.because(objection);
+        if bounds.only().is_some() && bounds.source() == Source::Override {
+            wish.overridden(question);
+        }
     }
 
-    let tier = named.map_or_else(|| nearest(&open, bounded), |named| Some(named.tier));
-    let Some(tier) = tier else { return Err(NoTarget { dropped }) };
-    if named.is_none() && tier != bounded {
-        wish.because(format!("no target of {} can take this request", config.tier(bounded).name));
-    }
+    let tier = named.map_or_else(|| nearest(&open.tiers, bounded), |named| Some(named.tier));
+    let Some(tier) = tier else { return Err(no_target(question, open.dropped)) };
+    let missed = (named.is_none() && tier != bounded).then_some(bounded);
+    explain_tier(&mut wish, &open, tier, missed, config);
 
-    let mut targets =
-        open.into_iter().find(|(at, _)| *at == tier).map_or_else(Vec::new, |(_, targets)| targets);
+    let above = ladder_above(&mut open.tiers, tier, intent_max);
+    let OpenTier { mut targets, session_moved, .. } = open.tiers.swap_remove(tier.0);
     if let Some(named) = named {
         targets.sort_by_key(|other| *other != named.target);
+    }
+    let left = question.session_last.filter(|last| last.target != targets[0]);
+    if session_moved && left.is_none() {
+        wish.because(format!("the session stays with {}", config.target(targets[0]).id));
     }
     let first = config.target(targets[0]);
     let baseline = config.target(config.tier(config.top_tier()).targets[0]);
@@ -149,7 +174,11 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
         ),
         cost_usd: estimate_usd(first, prompt, tokens.tokens),
         baseline_usd: estimate_usd(baseline, prompt, tokens.tokens),
+        switched_from: left.map(|left| left.target),
+        // What was cut from the conversation since then is not read by anyone.
+        switch_cost_usd: left.map_or(0.0, |left| switch_usd(first, left.prompt_tokens.min(tokens.tokens))),
         targets,
+        above,
         source: wish.source,
         rule: wish.rule,
         intent: wish.intent,
@@ -160,13 +189,57 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     })
 }
 
-fn apply_intent_limits(wish: &mut Wish, config: &Config) {
-    let Some(intent) = wish.intent.clone() else { return };
-    let Some(IntentConfig { limits, .. }) = config.intent_named(&intent.0) else { return };
+/// Takes the tiers that may answer when `tier` does not: stronger, with targets, and within what the intent
+/// allows; limits of rules, request and budgets have left nothing else open.
+fn ladder_above(open: &mut [OpenTier], tier: Tier, intent_max: Option<Tier>) -> Vec<Rung> {
+    open.iter_mut()
+        .filter(|open| open.tier > tier && intent_max.is_none_or(|max| open.tier <= max))
+        .filter(|open| !open.targets.is_empty())
+        .map(|open| Rung { tier: open.tier, targets: std::mem::take(&mut open.targets) })
+        .collect()
+}
+
+/// Says why the tier is not the one that was `missed`, and which breakers had a part in it.
+fn explain_tier(wish: &mut Wish, open: &OpenTargets, tier: Tier, missed: Option<Tier>, config: &Config) {
+    if let Some(missed) = missed {
+        wish.because(format!("no target of {} can take this request", config.tier(missed).name));
+        explain_breakers(wish, &open.tiers[missed.0], config);
+    }
+    explain_breakers(wish, &open.tiers[tier.0], config);
+    if open.breakers_ignored {
+        wish.because("every target that could answer has an open breaker, so breakers do not count");
+    }
+}
+
+fn explain_breakers(wish: &mut Wish, open: &OpenTier, config: &Config) {
+    let ids: Vec<&str> = open.broken.iter().map(|&target| &*config.target(target).id.0).collect();
+    match ids[..] {
+        [] => {}
+        [only] => wish.because(format!("the breaker of {only} is open")),
+        _ => wish.because(format!("the breakers of {} are open", ids.join(", "))),
+    }
+}
+
+/// Names the spent budget when that is what left nothing.
+fn no_target(question: &Question<'_>, dropped: Vec<Dropped>) -> NoTarget {
+    let Question { config, prompt, hits, .. } = question;
+    let spent = prompt.tier_cap.as_ref().filter(|_| {
+        let bounds = Bounds::without_budgets(config, prompt, hits);
+        open_targets(question, &bounds).tiers.iter().any(|open| !open.targets.is_empty())
+    });
+    let spent = spent
+        .map(|cap| SpentBudget { why: Arc::clone(&cap.why), tier: Arc::clone(&config.tier(cap.tier).name) });
+    NoTarget { dropped, spent }
+}
+
+/// Returns the strongest tier that the intent allows.
+fn apply_intent_limits(wish: &mut Wish, config: &Config) -> Option<Tier> {
+    let intent = wish.intent.clone()?;
+    let IntentConfig { limits, .. } = config.intent_named(&intent.0)?;
     let (tier_min, tier_max) = match wish.intent_limits {
         IntentLimits::Both => (limits.tier_min, limits.tier_max),
         IntentLimits::MinimumOnly => (limits.tier_min, None),
-        IntentLimits::Neither => return,
+        IntentLimits::Neither => (None, None),
     };
     let limited = tier_min.map_or(wish.tier, |low| wish.tier.max(low));
     let limited = tier_max.map_or(limited, |high| limited.min(high));
@@ -174,6 +247,7 @@ fn apply_intent_limits(wish: &mut Wish, config: &Config) {
         wish.tier = limited;
         wish.because(format!("intent {intent} is limited to {}", config.tier(limited).name));
     }
+    tier_max
 }
 
 /// A target that a rule or an intent names and that can take the request, in the weakest tier where it
@@ -184,13 +258,13 @@ struct Named {
     tier: Tier,
 }
 
-fn named_target(wish: &mut Wish, open: &[(Tier, Vec<TargetIndex>)], config: &Config) -> Option<Named> {
+fn named_target(wish: &mut Wish, open: &[OpenTier], config: &Config) -> Option<Named> {
     let target = wish.target?;
-    let found = open.iter().find(|(_, targets)| targets.contains(&target));
+    let found = open.iter().find(|open| open.targets.contains(&target));
     if found.is_none() {
         wish.because(format!("its target {} cannot take this request", config.target(target).id));
     }
-    found.map(|(tier, _)| Named { target, tier: *tier })
+    found.map(|open| Named { target, tier: open.tier })
 }
 
 /// Raises what is wanted to what the session has needed; a named target below that is given up.

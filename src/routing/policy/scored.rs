@@ -4,8 +4,11 @@ use super::{Evidence, Question, wish::Wish};
 use crate::{
     config::{LowConfidence, Objective, TargetIndex},
     prompt::Tier,
-    routing::{classifier::Scores, cost::estimate_usd, language::Unread},
+    routing::{classifier::Scores, cost::estimate_usd, language::Unread, targets::OpenTier},
 };
+
+/// The wanted quality at which bundles fit their margin.
+const FITTED_QUALITY: f64 = 0.5;
 
 /// Scores as seen through the operator's tiers.
 pub struct Reading<'a> {
@@ -23,9 +26,28 @@ impl Reading<'_> {
         sufficiency(self.scores, self.levels, tier)
     }
 
-    fn is_unsure(&self) -> bool {
+    /// Returns the weakest tier whose sufficiency reaches `quality`.
+    fn weakest_enough(&self, quality: f64) -> Tier {
+        (0..self.levels.len())
+            .map(Tier)
+            .find(|&tier| self.sufficiency(tier) >= quality)
+            .unwrap_or(Tier(self.levels.len() - 1))
+    }
+
+    fn is_unsure(&self, quality: f64) -> bool {
         let Self { scores, unread, intent_given, .. } = self;
-        scores.level_unsure || (scores.intent_unsure && !intent_given) || unread.is_some()
+        self.is_just_enough(quality) || (scores.intent_unsure && !intent_given) || unread.is_some()
+    }
+
+    /// Returns whether the weakest tier that is enough is only just so.
+    ///
+    /// Measured from the quality that is wanted: one step up for a stricter wish has already answered a
+    /// doubt about the tier below. The margin shrinks with the room that the wish leaves above and below
+    /// it, or at 0.95 nothing but the last tier could ever be sure.
+    fn is_just_enough(&self, quality: f64) -> bool {
+        let room = quality.min(1.0 - quality) / FITTED_QUALITY;
+        let margin = self.sufficiency(self.weakest_enough(quality)) - quality;
+        margin < self.scores.level_margin_min * room
     }
 }
 
@@ -35,12 +57,7 @@ pub fn sufficiency(scores: &Scores, levels: &[usize], tier: Tier) -> f64 {
 }
 
 /// Sets the tier that the scores ask for.
-pub fn wish_by_scores(
-    wish: &mut Wish,
-    question: &Question<'_>,
-    reading: &Reading<'_>,
-    open: &[(Tier, Vec<TargetIndex>)],
-) {
+pub fn wish_by_scores(wish: &mut Wish, question: &Question<'_>, reading: &Reading<'_>, open: &[OpenTier]) {
     let Question { config, prompt, tokens, .. } = question;
     let name = |tier: Tier| &config.tier(tier).name;
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
@@ -51,13 +68,13 @@ pub fn wish_by_scores(
         (_, Some(intent)) => format!("looks like {intent}; "),
         (_, None) => String::new(),
     };
+    let quality = match config.policy.objective {
+        Objective::Threshold => prompt.preferences.quality.unwrap_or(config.policy.quality),
+        Objective::Value => FITTED_QUALITY,
+    };
     match config.policy.objective {
         Objective::Threshold => {
-            let quality = prompt.preferences.quality.unwrap_or(config.policy.quality);
-            wish.tier = (0..config.tiers.len())
-                .map(Tier)
-                .find(|&tier| reading.sufficiency(tier) >= quality)
-                .unwrap_or(config.top_tier());
+            wish.tier = reading.weakest_enough(quality);
             let enough = percent(reading.sufficiency(wish.tier));
             wish.because(format!(
                 "{kind}{} is the weakest tier that is enough with at least {} ({enough})",
@@ -72,8 +89,8 @@ pub fn wish_by_scores(
             };
             let best = open
                 .iter()
-                .filter(|(_, targets)| !targets.is_empty())
-                .map(|(tier, targets)| (*tier, worth(*tier, targets)))
+                .filter(|open| !open.targets.is_empty())
+                .map(|open| (open.tier, worth(open.tier, &open.targets)))
                 // The cheaper tier wins a tie.
                 .fold(None, |best: Option<(Tier, f64)>, (tier, value)| match best {
                     Some((_, most)) if most >= value => best,
@@ -85,7 +102,7 @@ pub fn wish_by_scores(
     }
     wish.evident = true;
     wish.confidence = reading.scores.level_confidence;
-    wish.low_confidence = reading.is_unsure();
+    wish.low_confidence = reading.is_unsure(quality);
     let mut unsure = "but the classifier is unsure".to_owned();
     if let Some(unread) = reading.unread {
         unsure = format!("but it is written in {}, which the classifier does not read well", unread.name);

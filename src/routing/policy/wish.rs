@@ -10,7 +10,10 @@ use super::{
 use crate::{
     config::{Config, TargetIndex},
     prompt::{Intent, Source, Tier},
-    routing::bounds::{Bounds, SetBy},
+    routing::{
+        bounds::{Bounds, SetBy},
+        targets::OpenTier,
+    },
 };
 
 /// What is wanted, before limits, and why.
@@ -36,7 +39,7 @@ pub enum IntentLimits {
     /// The intent is read from a text that the classifier does not read well: it may ask for more, not
     /// take back what was added for that.
     MinimumOnly,
-    /// A rule or limits named the tier themselves.
+    /// A rule, the request or limits named the tier themselves.
     Neither,
 }
 
@@ -44,10 +47,18 @@ impl Wish {
     pub fn because(&mut self, why: impl Into<String>) {
         self.why.push(why.into());
     }
+
+    /// Notes that the request itself or a budget decided; a rule stays named for the intent it fixed.
+    pub fn overridden(&mut self, question: &Question<'_>) {
+        self.source = Source::Override;
+        self.confidence = 1.0;
+        let fixes_intent = question.hits.deciding.as_ref().is_some_and(|hit| hit.fixes.intent.is_some());
+        self.rule = self.rule.take().filter(|_| fixes_intent);
+    }
 }
 
 /// Returns what is wanted.
-pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetIndex>)]) -> Wish {
+pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[OpenTier]) -> Wish {
     let Question { config, hits, .. } = question;
     let mut wish = Wish {
         tier: config.policy.default_tier,
@@ -77,6 +88,12 @@ pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetI
             wish.intent = Some(Intent(Arc::clone(intent)));
             wish.intent_confidence = 1.0;
         }
+    }
+    if let Some(target) = bounds.target {
+        wish_by_target(&mut wish, target, question, bounds);
+        return wish;
+    }
+    if let Some((rule, fixes)) = fixes {
         let fixed_tier = fixes.tier.or_else(|| fixes.target.and_then(|target| config.tier_of(target)));
         let intent = fixes.intent.as_ref().and_then(|intent| config.intent_named(intent));
         if let Some(tier) = fixed_tier.or_else(|| intent?.only_tier()) {
@@ -115,6 +132,14 @@ pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[(Tier, Vec<TargetI
     wish
 }
 
+/// The request names the one target that may answer: who else was wanted does not matter.
+fn wish_by_target(wish: &mut Wish, target: TargetIndex, question: &Question<'_>, bounds: &Bounds) {
+    wish.overridden(question);
+    wish.tier = bounds.max.tier;
+    wish.intent_limits = IntentLimits::Neither;
+    wish.because(format!("{} is the only target that the request allows", question.config.target(target).id));
+}
+
 /// An intent by example that fixes a tier or a target decides; returns whether one did.
 fn wish_by_claim(wish: &mut Wish, question: &Question<'_>, bounds: &Bounds) -> bool {
     let config = question.config;
@@ -145,18 +170,17 @@ fn wish_by_bounds(wish: &mut Wish, bounds: &Bounds, config: &Config) {
     let setters = [&bounds.min.by, &bounds.max.by];
     let rule = setters.into_iter().find_map(|by| match by {
         SetBy::Rule(rule) => Some(rule),
-        SetBy::Nobody | SetBy::Request => None,
+        SetBy::Nobody | SetBy::Request | SetBy::Budget(_) => None,
     });
-    wish.source = match rule {
-        _ if setters.contains(&&SetBy::Request) => Source::Override,
-        Some(_) => Source::Rule,
-        None => Source::Default,
-    };
+    wish.source = bounds.source();
     if wish.source == Source::Rule {
         wish.rule = wish.rule.take().or_else(|| rule.cloned());
     }
     // What a rule asks for at least, the session has needed.
     wish.evident = matches!(bounds.min.by, SetBy::Rule(_));
+    if let SetBy::Budget(_) = bounds.max.by {
+        wish.because(bounds.at_most(config));
+    }
     match bounds.only() {
         Some(tier) => wish.because(format!("{} is the only tier allowed", config.tier(tier).name)),
         None => wish.because("the limits contradict each other"),

@@ -1,12 +1,13 @@
 //! Examples and properties of the policy.
 
+mod completions;
 mod intents;
 mod properties;
 
 use super::*;
 use crate::{
     config::{LowConfidence, Objective, Order, read_text},
-    prompt::{Draft, TokenCountSource},
+    prompt::{Draft, TierCap, TokenCountSource},
     routing::{
         admit::admit,
         classifier::TokenDensity,
@@ -79,7 +80,7 @@ fn scores(sufficiency: [f64; 3], level_unsure: bool) -> Scores {
         sufficiency: sufficiency.into_iter().chain([1.0]).collect(),
         level_confidence: 0.7,
         intent_unsure: false,
-        level_unsure,
+        level_margin_min: if level_unsure { 0.5 } else { 0.0 },
         truncated: false,
         density: TokenDensity { tokens: 1, bytes: 4 },
     }
@@ -98,6 +99,9 @@ struct Case {
     claim: Option<Claim>,
     unread: Option<Unread>,
     floor: Option<Tier>,
+    last: Option<Last>,
+    refusing: Vec<TargetIndex>,
+    cap: Option<TierCap>,
     tokens: u32,
 }
 
@@ -111,12 +115,20 @@ impl Case {
             claim: None,
             unread: None,
             floor: None,
+            last: None,
+            refusing: Vec::new(),
+            cap: None,
             tokens: 100,
         }
     }
 
+    fn prompt(&self) -> Prompt {
+        let admitted = admit(self.draft.clone(), &self.config).unwrap();
+        Prompt { tier_cap: self.cap.clone(), ..admitted }
+    }
+
     fn decide(&self) -> Result<Choice, NoTarget> {
-        let prompt = admit(self.draft.clone(), &self.config).unwrap();
+        let prompt = self.prompt();
         decide(&Question {
             config: &self.config,
             prompt: &prompt,
@@ -133,6 +145,8 @@ impl Case {
                 None => Evidence::None { why: "the classifier's queue is full" },
             },
             session_floor: self.floor,
+            session_last: self.last,
+            refusing: &self.refusing,
             seed: 7,
         })
     }
@@ -178,6 +192,48 @@ fn unsure_scores_go_one_tier_up_and_say_so() {
     // The intent may be what is unsure.
     case.scores = Some(Scores { intent_unsure: true, ..scores([0.2, 0.6, 0.9], false) });
     assert!(case.decide().unwrap().low_confidence);
+}
+
+#[test]
+fn a_stricter_wish_is_not_doubted_again_for_the_tier_below() {
+    let mut case = Case::new();
+    let mut check = |sufficiency, margin, quality, expected: (usize, bool)| {
+        case.scores = Some(Scores { level_margin_min: margin, ..scores(sufficiency, false) });
+        for by_request in [true, false] {
+            case.draft.preferences.quality = Some(quality).filter(|_| by_request);
+            case.config.policy.quality = quality;
+            let choice = case.decide().unwrap();
+            assert_eq!((choice.tier.0, choice.low_confidence), expected, "{sufficiency:?} {quality}");
+        }
+    };
+    // At 0.5 the margin is the fitted one.
+    check([0.59, 0.9, 0.95], 0.1, 0.5, (1, true));
+    check([0.61, 0.9, 0.95], 0.1, 0.5, (0, false));
+    check([0.3, 0.49, 0.95], 0.1, 0.5, (2, false));
+    // The wish for more has left the doubtful tier already: one step up, not two.
+    check([0.59, 0.9, 0.95], 0.1, 0.7, (1, false));
+    // A doubt about the new tier is another one; the margin shrinks with the room that is left.
+    check([0.59, 0.75, 0.95], 0.1, 0.7, (2, true));
+    check([0.59, 0.77, 0.95], 0.1, 0.7, (1, false));
+    check([0.2, 0.3, 0.97], 0.1, 0.95, (2, false));
+    // Less is wanted: a doubt about a tier that is not needed does not count.
+    check([0.40, 0.55, 0.95], 0.1, 0.2, (0, false));
+    check([0.21, 0.55, 0.95], 0.1, 0.2, (1, true));
+    check([0.0, 0.55, 0.95], 0.1, 0.0, (0, false));
+    // The last tier is always enough.
+    check([0.2, 0.3, 0.4], 0.1, 0.97, (3, false));
+    check([0.2, 0.3, 0.4], 0.1, 1.0, (3, false));
+}
+
+#[test]
+fn value_is_doubted_at_the_fitted_quality() {
+    let mut case = Case::new();
+    case.config = config("[policy]\nobjective = \"value\"\nquality = 0.9");
+    for (moderate, unsure) in [(0.59, true), (0.61, false)] {
+        let written = scores([0.2, moderate, 0.95], false);
+        case.scores = Some(Scores { level_margin_min: 0.1, ..written });
+        assert_eq!(case.decide().unwrap().low_confidence, unsure, "{moderate}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 prop_compose! {
     fn any_case()(
         mut levels in proptest::array::uniform3(0.0_f64..=1.0),
-        unsure: bool,
+        level_margin_min in 0.0_f64..=0.5,
         intent_unsure: bool,
         scored: bool,
         bounds in (0_usize..4, 0_usize..4),
@@ -22,6 +22,7 @@ prop_compose! {
         value: bool,
         claimed in proptest::option::of(proptest::sample::select(vec!["to_c2", "to_reasoning", "small"])),
         unread: bool,
+        outside in (0_u8..64, proptest::option::of(0_usize..4), proptest::option::of(0_usize..6)),
     ) -> Case {
         levels.sort_by(f64::total_cmp);
         let names = ["simple", "moderate", "complex", "reasoning"];
@@ -46,9 +47,13 @@ prop_compose! {
             rule: Arc::from("r"),
             fixes: Fixes { tier: Some(Tier(tier)), target: None, intent: None },
         });
-        case.scores = scored.then(|| Scores { intent_unsure, ..scores(levels, unsure) });
+        case.scores = scored.then(|| Scores { intent_unsure, level_margin_min, ..scores(levels, false) });
         case.floor = floor.map(Tier);
         case.tokens = tokens;
+        let (refusing, cap, last) = outside;
+        case.refusing = (0..6).filter(|at| refusing & (1 << at) != 0).map(TargetIndex).collect();
+        case.cap = cap.map(|tier| TierCap { tier: Tier(tier), why: Arc::from("spent") });
+        case.last = last.map(|target| Last { target: TargetIndex(target), prompt_tokens: 1000 });
         case
     }
 }
@@ -60,7 +65,7 @@ proptest! {
     fn limits_hold_and_failure_means_that_nothing_is_allowed(case in any_case()) {
         let prompt = admit(case.draft.clone(), &case.config).unwrap();
         let low = prompt.preferences.tier_min.max(case.hits.firm.tier_min.as_ref().map(|limit| limit.tier)).unwrap_or(Tier(0));
-        let high = [prompt.preferences.tier_max, case.hits.firm.tier_max.as_ref().map(|limit| limit.tier)].into_iter().flatten().min().unwrap_or(Tier(3));
+        let high = [prompt.preferences.tier_max, case.hits.firm.tier_max.as_ref().map(|limit| limit.tier), case.cap.as_ref().map(|cap| cap.tier)].into_iter().flatten().min().unwrap_or(Tier(3));
         match case.decide() {
             Ok(choice) => {
                 prop_assert!(choice.tier >= low && choice.tier <= high, "{choice:?}");
@@ -70,11 +75,40 @@ proptest! {
                 prop_assert!((0.0..=1.0).contains(&choice.confidence));
                 prop_assert!(choice.cost_usd.is_finite() && choice.baseline_usd.is_finite());
             }
-            Err(NoTarget { dropped }) => {
+            Err(NoTarget { dropped, spent }) => {
+                let mut uncapped = case;
+                let capped = uncapped.cap.take();
+                prop_assert_eq!(spent.is_some(), capped.is_some() && uncapped.decide().is_ok());
+                let case = uncapped;
                 let all: usize = case.config.tiers.iter().map(|tier| tier.targets.len()).sum();
                 prop_assert_eq!(dropped.len(), all, "every target says why");
             }
         }
+    }
+
+    #[test]
+    fn the_ladder_rises_within_the_limits_and_no_rung_is_empty(case in any_case()) {
+        let Ok(choice) = case.decide() else { return Ok(()) };
+        let rungs: Vec<(Tier, &[TargetIndex])> = std::iter::once((choice.tier, &choice.targets[..]))
+            .chain(choice.above.iter().map(|rung| (rung.tier, &rung.targets[..])))
+            .collect();
+        prop_assert!(rungs.windows(2).all(|pair| pair[0].0 < pair[1].0), "{rungs:?}");
+        let high = case.cap.as_ref().map_or(Tier(3), |cap| cap.tier);
+        for (tier, targets) in rungs {
+            prop_assert!(!targets.is_empty() && tier <= high);
+            prop_assert!(targets.iter().all(|target| case.config.tier(tier).targets.contains(target)));
+            if !choice.reason.contains("breakers do not count") {
+                prop_assert!(targets.iter().all(|target| !case.refusing.contains(target)));
+            }
+        }
+    }
+
+    #[test]
+    fn breakers_alone_never_leave_a_request_without_a_decision(case in any_case()) {
+        let refused = case.decide().is_ok();
+        let mut healthy = case;
+        healthy.refusing.clear();
+        prop_assert_eq!(refused, healthy.decide().is_ok());
     }
 
     #[test]
