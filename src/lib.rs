@@ -8,6 +8,8 @@ pub mod routing;
 
 pub mod evaluation;
 
+pub mod completion;
+
 pub mod telemetry;
 
 pub mod live;

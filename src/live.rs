@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
+    completion::{Completer, CompleterError},
     config::Config,
     routing::{
         Router, RouterError,
         classifier::{Classifier, OnnxClassifier, SessionError},
+        health::TargetHealth,
         sessions::Sessions,
     },
     telemetry,
@@ -29,23 +31,44 @@ pub enum LiveError {
     Fit(#[from] RouterError),
 }
 
-/// The router that requests take.
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    #[error(transparent)]
+    Completer(#[from] CompleterError),
+}
+
+/// What one request holds from start to end.
+#[derive(Clone)]
+pub struct Serving {
+    pub router: Arc<Router>,
+    pub completer: Arc<Completer>,
+}
+
+/// What requests take.
 pub struct Live {
-    router: ArcSwap<Router>,
+    serving: ArcSwap<Serving>,
     sessions: Arc<Sessions>,
+    health: Arc<TargetHealth>,
     ready: watch::Sender<bool>,
 }
 
 impl Live {
     /// Starts with rules and default tier only; the classifier comes by [`Live::load_classifier`].
-    pub fn start(config: Config) -> Result<Self, RouterError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let sessions = Arc::new(Sessions::new(&config.sessions));
-        let router = Router::new(config, None, Arc::clone(&sessions), FIRST_GENERATION)?;
+        let health = Arc::new(TargetHealth::new(config.targets.len()));
+        let completer = Arc::new(Completer::new(Arc::clone(&config), Arc::clone(&health))?);
+        let router = Router::new(config, None, Arc::clone(&sessions), Arc::clone(&health), FIRST_GENERATION)?;
+        let router = Arc::new(router);
         let complete = !router.config().classifier.enabled;
         telemetry::classifier_ready(complete);
         let (ready, _) = watch::channel(complete);
-        Ok(Self { router: ArcSwap::from_pointee(router), sessions, ready })
+        let serving = Serving { router, completer };
+        Ok(Self { serving: ArcSwap::from_pointee(serving), sessions, health, ready })
     }
 
     /// Loads the configured classifier, checks it and exchanges the router for one that asks it.
@@ -69,16 +92,23 @@ impl Live {
     /// before goes on serving.
     pub fn set_classifier(&self, classifier: Arc<dyn Classifier>) -> Result<(), RouterError> {
         let config = Arc::clone(self.router().config());
-        let router = Router::new(config, Some(classifier), Arc::clone(&self.sessions), FIRST_GENERATION)?;
-        self.router.store(Arc::new(router));
+        let (sessions, health) = (Arc::clone(&self.sessions), Arc::clone(&self.health));
+        let router = Router::new(config, Some(classifier), sessions, health, FIRST_GENERATION)?;
+        let completer = Arc::clone(&self.serving().completer);
+        self.serving.store(Arc::new(Serving { router: Arc::new(router), completer }));
         telemetry::classifier_ready(true);
         self.ready.send_replace(true);
         Ok(())
     }
 
+    /// Returns what a request of this moment holds.
+    pub fn serving(&self) -> Arc<Serving> {
+        self.serving.load_full()
+    }
+
     /// Returns the router of this moment.
     pub fn router(&self) -> Arc<Router> {
-        self.router.load_full()
+        Arc::clone(&self.serving.load().router)
     }
 
     /// Follows whether every part that the configuration asks for is there.

@@ -1,0 +1,201 @@
+//! What tenants and tags have spent, and what follows when a budget is spent.
+//!
+//! Spend is known when an attempt has ended, so requests in flight together may pass a limit by what they
+//! cost; the next one is held to it. Days and months are those of UTC.
+
+mod calendar;
+mod file;
+mod ledger;
+
+use std::{
+    mem,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use self::{calendar::Now, ledger::Ledger};
+pub use self::{
+    file::SpendError,
+    ledger::{BudgetState, Report, Totals, Verdict},
+};
+use crate::{
+    config::Config,
+    prompt::{Context, Tier},
+    telemetry,
+};
+
+/// Shortest time between two writings of the spend file; a crash loses at most the spend of this time.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+
+/// Sums by budget, kept across restarts where a file is configured. Of each file there is one at a time.
+pub struct Spend {
+    shared: Arc<Shared>,
+    tiers: Vec<Arc<str>>,
+    /// `None` without a file.
+    writer: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    news: Condvar,
+}
+
+struct State {
+    ledger: Ledger,
+    unwritten: bool,
+    /// Whether the last writing failed.
+    failing: bool,
+    stopping: bool,
+}
+
+impl Spend {
+    /// Starts with what the spend file holds; without one, or when it is not there yet, with nothing spent.
+    ///
+    /// Blocks while the file is read.
+    pub fn open(config: &Config) -> Result<Self, SpendError> {
+        Self::open_at(config, SystemTime::now())
+    }
+
+    fn open_at(config: &Config, now: SystemTime) -> Result<Self, SpendError> {
+        let mut ledger = Ledger::new(&config.budgets, Now::of(now));
+        if let Some(path) = &config.spend_file {
+            if let Some(kept) = file::read(path)? {
+                for budget in ledger.restore(kept) {
+                    tracing::warn!(%budget, "the spend file has a budget that is no more: dropped");
+                }
+            }
+            file::check_writable(path)?;
+        }
+        let state = Mutex::new(State { ledger, unwritten: false, failing: false, stopping: false });
+        let shared = Arc::new(Shared { state, news: Condvar::new() });
+        let writer = config.spend_file.clone().map(|path| start_writer(&shared, path)).transpose()?;
+        let spend =
+            Self { shared, tiers: config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect(), writer };
+        spend.note_shares(&spend.shared.lock().ledger, Now::of(now));
+        Ok(spend)
+    }
+
+    /// Returns what the budgets that fit this request say, the strictest of them.
+    pub fn verdict(&self, context: &Context, now: SystemTime) -> Verdict {
+        self.shared.lock().ledger.verdict(context, Now::of(now))
+    }
+
+    /// Adds what an attempt of this tier cost, judges and abandoned attempts included, and what its answer
+    /// would have cost from the top tier: 0 where it is not the answer that was sent.
+    pub fn add(&self, context: &Context, tier: Tier, cost_usd: f64, baseline_usd: f64, now: SystemTime) {
+        let (cost_usd, baseline_usd) = (amount(cost_usd), amount(baseline_usd));
+        let now = Now::of(now);
+        if let Some(name) = self.tiers.get(tier.0) {
+            telemetry::spent(name, cost_usd, baseline_usd);
+        }
+        let mut state = self.shared.lock();
+        state.ledger.add(context, cost_usd, baseline_usd, now);
+        self.note_shares(&state.ledger, now);
+        self.changed(state);
+    }
+
+    /// Adds what a judge cost to the judges' own sum of the day, beside [`Spend::add`].
+    pub fn add_judge(&self, cost_usd: f64, now: SystemTime) {
+        let mut state = self.shared.lock();
+        state.ledger.add_judge(amount(cost_usd), Now::of(now));
+        self.changed(state);
+    }
+
+    /// Returns what judges cost today, US dollars: to be held against
+    /// [`crate::config::JudgeConfig::day_usd_max`].
+    pub fn judge_day_usd(&self, now: SystemTime) -> f64 {
+        self.shared.lock().ledger.judge_day_usd(Now::of(now))
+    }
+
+    /// Returns how far budgets are spent, and the totals.
+    pub fn report(&self, now: SystemTime) -> Report {
+        let now = Now::of(now);
+        let state = self.shared.lock();
+        self.note_shares(&state.ledger, now);
+        state.ledger.report(now)
+    }
+
+    fn changed(&self, mut state: MutexGuard<'_, State>) {
+        let first = !mem::replace(&mut state.unwritten, true);
+        drop(state);
+        if first && self.writer.is_some() {
+            self.shared.news.notify_one();
+        }
+    }
+
+    fn note_shares(&self, ledger: &Ledger, now: Now) {
+        for (budget, share) in ledger.shares(now) {
+            telemetry::budget_spent(budget, share);
+        }
+    }
+}
+
+impl Drop for Spend {
+    /// Writes what is not written yet.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            self.shared.lock().stopping = true;
+            self.shared.news.notify_one();
+            if writer.join().is_err() {
+                tracing::error!("the thread that writes spend broke down: the last spend is not in its file");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Sums are whole between any two statements that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is no amount costs nothing: one wrong price must not make a sum unusable.
+fn amount(usd: f64) -> f64 {
+    if usd.is_finite() { usd.max(0.0) } else { 0.0 }
+}
+
+fn start_writer(shared: &Arc<Shared>, path: PathBuf) -> Result<JoinHandle<()>, SpendError> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new()
+        .name("spend".to_owned())
+        .spawn(move || keep_written(&shared, &path))
+        .map_err(SpendError::Thread)
+}
+
+/// Writes the file after changes, with a pause between, until it is told to stop and all is written.
+fn keep_written(shared: &Shared, path: &Path) {
+    loop {
+        let idle = |state: &mut State| !state.unwritten && !state.stopping;
+        let mut state = shared.news.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let (stopping, failing) = (state.stopping, state.failing);
+        if mem::take(&mut state.unwritten) {
+            let kept = state.ledger.keep();
+            drop(state);
+            let written = file::write(path, kept);
+            match &written {
+                // Once for each time that it begins to fail, and at the end, when it is lost.
+                Err(error) if !failing || stopping => tracing::error!(%error, "spend is not written"),
+                Ok(()) if failing => tracing::info!("spend is written again"),
+                Ok(()) | Err(_) => {}
+            }
+            let mut state = shared.lock();
+            state.failing = written.is_err();
+            state.unwritten |= written.is_err();
+        }
+        if stopping {
+            return;
+        }
+        let (state, _) = shared
+            .news
+            .wait_timeout_while(shared.lock(), WRITE_EVERY, |state| !state.stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+    }
+}
+
+#[cfg(test)]
+mod tests;
