@@ -26,7 +26,7 @@ fn compile_protos(out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true);
-    compiler.open_files(["pointsman/v1/router.proto"])?;
+    compiler.open_files(["pointsman/v1/router.proto", "pointsman/v1/admin.proto"])?;
     let descriptors = compiler.file_descriptor_set();
     fs::write(out.join("pointsman_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

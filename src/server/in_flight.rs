@@ -16,26 +16,38 @@ use tower::{Layer, Service};
 /// A shared count of running calls; as a layer it counts every call of the service below, from the
 /// request's head to the answer's last byte.
 #[derive(Debug, Clone, Default)]
-pub struct InFlight(Arc<AtomicUsize>);
+pub struct InFlight(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    running: AtomicUsize,
+    begun: AtomicUsize,
+}
 
 impl InFlight {
     /// Returns how many calls have begun and not been answered.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Acquire)
+        self.0.running.load(Ordering::Acquire)
+    }
+
+    /// Returns how many calls have begun in all.
+    pub fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Acquire)
     }
 
     fn enter(&self) -> Guard {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.running.fetch_add(1, Ordering::AcqRel);
+        self.0.begun.fetch_add(1, Ordering::AcqRel);
         Guard(Arc::clone(&self.0))
     }
 }
 
 /// One running call; a call that is cancelled leaves by dropping it.
-struct Guard(Arc<AtomicUsize>);
+struct Guard(Arc<Counts>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,9 +1,10 @@
-//! The listeners: gRPC for callers, HTTP for metrics and probes.
+//! The listeners: gRPC and HTTP for callers, gRPC for operators, HTTP also for metrics and probes.
 //!
 //! `run` takes bound listeners and a shutdown future, so that tests bind port 0. Nothing here
 //! decides anything.
 
 mod convert;
+mod failure;
 mod grpc;
 mod http;
 mod in_flight;
@@ -14,13 +15,15 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tonic::{codec::CompressionEncoding, transport::server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::layer::util::{Identity, Stack};
 
 use crate::{
     config::ServerConfig,
     live::Live,
     server::{
-        grpc::{RouterGrpc, proto::router_service_server::RouterServiceServer},
+        grpc::{AdminGrpc, RouterGrpc},
         in_flight::InFlight,
+        proto::{admin_service_server::AdminServiceServer, router_service_server::RouterServiceServer},
     },
     telemetry,
 };
@@ -36,10 +39,19 @@ pub mod proto {
 
 /// Name of the service in health checks.
 pub const ROUTER_SERVICE: &str = "pointsman.v1.RouterService";
+/// Name of the operators' service in health checks of its own listener.
+pub const ADMIN_SERVICE: &str = "pointsman.v1.AdminService";
+
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
+const REFLECTION_V1: &str = "grpc.reflection.v1.ServerReflection";
+const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
 // Dead peers are noticed within a minute and cost no traffic to speak of.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
+/// A connection outlasts the stream on it that a caller leaves unread, so that the stream's own account says why
+/// it ended.
+const WRITE_STALL_MORE: Duration = Duration::from_secs(10);
 /// Calls that one connection may have open.
 const STREAMS_MAX: u32 = 1024;
 
@@ -59,6 +71,7 @@ pub enum ServerError {
 /// Bound sockets.
 pub struct Listeners {
     grpc: TcpListener,
+    admin: Option<TcpListener>,
     http: Option<TcpListener>,
 }
 
@@ -66,16 +79,25 @@ impl Listeners {
     /// Binds what the configuration names; port 0 takes a free one.
     pub async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
         let grpc = bind("server.grpc_listen", config.grpc_listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(bind("server.admin_listen", address).await?),
+            None => None,
+        };
         let http = match config.http_listen {
             Some(address) => Some(bind("server.http_listen", address).await?),
             None => None,
         };
-        Ok(Self { grpc, http })
+        Ok(Self { grpc, admin, http })
     }
 
     /// Returns the address of the gRPC listener.
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc.local_addr().expect("a bound socket has an address")
+    }
+
+    /// Returns the address of the admin listener, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.local_addr().expect("a bound socket has an address"))
     }
 
     /// Returns the address of the HTTP listener, if there is one.
@@ -98,36 +120,42 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, live.is_ready()).await;
+    let (admin_health, admin_health_service) = tonic_health::server::health_reporter();
+    admin_health.set_service_status(ADMIN_SERVICE, ServingStatus::Serving).await;
 
+    let in_flight = InFlight::default();
     let router_service = RouterServiceServer::new(RouterGrpc::new(Arc::clone(&live)))
         .max_decoding_message_size(config.message_bytes_max)
         .accept_compressed(CompressionEncoding::Gzip);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let in_flight = InFlight::default();
-    let grpc = tonic::transport::Server::builder()
-        .layer(in_flight.clone())
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
-        .max_concurrent_streams(STREAMS_MAX)
+    let grpc = transport(&in_flight)
         .add_service(router_service)
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(reflection(ROUTER_SERVICE, REFLECTION_V1).build_v1()?)
+        .add_service(reflection(ROUTER_SERVICE, REFLECTION_V1ALPHA).build_v1alpha()?);
 
     let mut tasks: JoinSet<Result<(), ServerError>> = JoinSet::new();
-    // Without TCP_NODELAY small answers wait for the peer's delayed acknowledgement, some 40 ms.
-    let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-    let grpc_stop = wait_for(stopped.clone());
+    let (incoming, grpc_stop) = (incoming_of(listeners.grpc), wait_for(stopped.clone()));
     tasks.spawn(async move { Ok(grpc.serve_with_incoming_shutdown(incoming, grpc_stop).await?) });
+    if let Some(listener) = listeners.admin {
+        let admin = transport(&in_flight)
+            .add_service(AdminServiceServer::new(AdminGrpc::new(Arc::clone(&live))))
+            .add_service(admin_health_service)
+            .add_service(reflection(ADMIN_SERVICE, REFLECTION_V1).build_v1()?)
+            .add_service(reflection(ADMIN_SERVICE, REFLECTION_V1ALPHA).build_v1alpha()?);
+        let (incoming, admin_stop) = (incoming_of(listener), wait_for(stopped.clone()));
+        tasks.spawn(async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) });
+    }
     if let Some(listener) = listeners.http {
-        let app = http::app(Arc::clone(&live));
-        let http_stop = wait_for(stopped.clone());
+        let address = listener.local_addr().map_err(ServerError::Http)?;
+        let service = http::Service {
+            app: http::app(Arc::clone(&live), http::Hosts::of(address, &config.hosts)),
+            in_flight: in_flight.clone(),
+            write_stall: live.serving().completer.config().completion.stream.caller_stall + WRITE_STALL_MORE,
+        };
+        let http_stop = stopped.clone();
         tasks.spawn(async move {
-            axum::serve(listener, app).with_graceful_shutdown(http_stop).await.map_err(ServerError::Http)
+            http::serve(listener, service, http_stop).await;
+            Ok(())
         });
     }
     let follow = tokio::spawn(follow_readiness(health.clone(), live.readiness()));
@@ -142,8 +170,8 @@ pub async fn run(
     set_health(&health, false).await;
     tracing::info!(grace_ms = config.drain.as_millis() as u64, "draining");
     // Ends open health watches, which would hold up the drain otherwise.
-    let mut reporter = health;
-    for service in ["", ROUTER_SERVICE] {
+    for (mut reporter, service) in [(health, ROUTER_SERVICE), (admin_health, ADMIN_SERVICE)] {
+        reporter.clear_service_status("").await;
         reporter.clear_service_status(service).await;
     }
     let _ = stop.send(true);
@@ -154,6 +182,30 @@ pub async fn run(
         );
     }
     outcome
+}
+
+/// Returns a gRPC server without services, whose calls are counted.
+fn transport(in_flight: &InFlight) -> tonic::transport::Server<Stack<InFlight, Identity>> {
+    tonic::transport::Server::builder()
+        .layer(in_flight.clone())
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
+        .max_concurrent_streams(STREAMS_MAX)
+}
+
+/// Describes one listener's services: one of ours, health, and what describes them.
+fn reflection(service: &str, itself: &str) -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(service)
+        .with_service_name(HEALTH_SERVICE)
+        .with_service_name(itself)
+}
+
+/// Without TCP_NODELAY small answers wait for the peer's delayed acknowledgement, some 40 ms.
+fn incoming_of(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// Waits until the listeners have closed or, with idle connections still open, no call runs.

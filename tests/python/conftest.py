@@ -55,10 +55,11 @@ def binary() -> Path:
 class Server:
     """A running `pointsman serve` on free ports; a context manager that ends it in any case."""
 
-    def __init__(self, folder: Path, config: str = ""):
+    def __init__(self, folder: Path, config: str = "", more: tuple[str, ...] = ()):
         file = folder / "pointsman.toml"
         file.write_text(config)
-        arguments = ["--config", file, "serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        listeners = [f"--{name}-listen=127.0.0.1:0" for name in ("grpc", "http", "admin")]
+        arguments = ["--config", file, "serve", *listeners, *more]
         environment = {
             name: value for name, value in os.environ.items() if name not in ("POINTSMAN_CONFIG", "RUST_LOG")
         }
@@ -68,12 +69,12 @@ class Server:
                 [binary(), *arguments], stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=folder
             )
         try:
-            self.grpc, self.http = self._addresses()
+            self.grpc, self.http, self.admin = self._addresses()
         except BaseException:
             self.process.kill()
             raise
 
-    def _addresses(self) -> tuple[str, str]:
+    def _addresses(self) -> tuple[str, str, str]:
         lines: queue.Queue[str] = queue.Queue()
 
         def read() -> None:
@@ -83,12 +84,12 @@ class Server:
 
         threading.Thread(target=read, daemon=True).start()
         found = {}
-        while found.keys() != {"gRPC", "HTTP"}:
+        while found.keys() != {"gRPC", "HTTP", "admin"}:
             line = lines.get(timeout=START_S)
             assert line, f"the server ended before it named its addresses:\n{self.log()}"
-            if match := re.fullmatch(r"(gRPC|HTTP)\s+(127\.0\.0\.1:\d+)\n", line):
+            if match := re.fullmatch(r"(gRPC|HTTP|admin)\s+(127\.0\.0\.1:\d+)\n", line):
                 found[match[1]] = match[2]
-        return found["gRPC"], found["HTTP"]
+        return found["gRPC"], found["HTTP"], found["admin"]
 
     def channel(self) -> grpc.Channel:
         """Returns a connection of its own, not shared with other channels of this process."""
@@ -129,6 +130,15 @@ class Server:
 def server(tmp_path_factory):
     """The built-in configuration."""
     with Server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+        assert running.process.poll() is None, f"the server ended during the tests:\n{running.log()}"
+        assert "panicked" not in running.log()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """Completions by the built-in script."""
+    with Server(tmp_path_factory.mktemp("demo"), more=("--demo",)) as running:
         yield running
         assert running.process.poll() is None, f"the server ended during the tests:\n{running.log()}"
         assert "panicked" not in running.log()

@@ -1,6 +1,6 @@
-//! Protobuf <-> domain. No checks: `routing::admit` does those, once, for every entry point.
+//! `RouteRequest` -> `Draft`, `Decision` -> its message.
 
-use super::proto;
+use super::super::proto;
 use crate::prompt::{
     Context, Decision, Draft, DraftMessage, DraftPreferences, DraftShape, RuleEffect, Source, TargetRef,
     TokenCountSource,
@@ -8,9 +8,6 @@ use crate::prompt::{
 
 impl From<proto::RouteRequest> for Draft {
     fn from(request: proto::RouteRequest) -> Self {
-        let context = request.context.unwrap_or_default();
-        let shape = request.shape.unwrap_or_default();
-        let preferences = request.preferences.unwrap_or_default();
         Self {
             prompt: request.prompt,
             messages: request
@@ -18,31 +15,45 @@ impl From<proto::RouteRequest> for Draft {
                 .into_iter()
                 .map(|message| DraftMessage { role: message.role, content: message.content })
                 .collect(),
-            context: Context {
-                task_type: context.task_type,
-                tags: context.tags,
-                tenant: context.tenant,
-                session_id: context.session_id,
-                language: context.language,
-            },
-            shape: DraftShape {
-                prompt_tokens: shape.prompt_tokens,
-                max_output_tokens: shape.max_output_tokens,
-                needs_tools: shape.needs_tools,
-                needs_vision: shape.needs_vision,
-                needs_json: shape.needs_json,
-            },
-            preferences: DraftPreferences {
-                quality: preferences.quality,
-                cost_usd_max: preferences.cost_usd_max,
-                latency_ms_max: preferences.latency_ms_max,
-                tier_min: preferences.tier_min,
-                tier_max: preferences.tier_max,
-                allow_targets: preferences.allow_targets,
-                deny_targets: preferences.deny_targets,
-            },
+            context: context(request.context.unwrap_or_default()),
+            shape: shape(&request.shape.unwrap_or_default()),
+            preferences: preferences(request.preferences.unwrap_or_default()),
+            model: request.model,
             explain: request.explain,
         }
+    }
+}
+
+pub fn context(context: proto::Context) -> Context {
+    Context {
+        task_type: context.task_type,
+        tags: context.tags,
+        tenant: context.tenant,
+        session_id: context.session_id,
+        language: context.language,
+    }
+}
+
+pub fn shape(shape: &proto::Shape) -> DraftShape {
+    DraftShape {
+        prompt_tokens: shape.prompt_tokens,
+        max_output_tokens: shape.max_output_tokens,
+        needs_tools: shape.needs_tools,
+        needs_vision: shape.needs_vision,
+        needs_json: shape.needs_json,
+        ..DraftShape::default()
+    }
+}
+
+pub fn preferences(preferences: proto::Preferences) -> DraftPreferences {
+    DraftPreferences {
+        quality: preferences.quality,
+        cost_usd_max: preferences.cost_usd_max,
+        latency_ms_max: preferences.latency_ms_max,
+        tier_min: preferences.tier_min,
+        tier_max: preferences.tier_max,
+        allow_targets: preferences.allow_targets,
+        deny_targets: preferences.deny_targets,
     }
 }
 
@@ -84,6 +95,8 @@ impl From<Decision> for proto::Decision {
                 policy_us: timings.policy_us,
                 total_us: timings.total_us,
             }),
+            switched_from: decision.switched_from.map(Into::into),
+            switch_cost_usd: decision.switch_cost_usd,
             rule_matches: decision
                 .rule_matches
                 .into_iter()

@@ -1,4 +1,7 @@
-//! `RouterService`: each call converts, asks the router, converts back.
+//! The services: each call converts, asks the router, converts back.
+
+mod admin;
+mod complete;
 
 use std::{
     sync::Arc,
@@ -8,8 +11,8 @@ use std::{
 use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-pub use super::proto;
-use super::status;
+pub use self::admin::AdminGrpc;
+use super::{proto, status};
 use crate::{
     live::Live,
     prompt::Draft,
@@ -71,6 +74,22 @@ impl proto::router_service_server::RouterService for RouterGrpc {
             .await;
         Ok(Response::new(proto::RouteBatchResponse { results }))
     }
+
+    async fn complete(
+        &self,
+        request: Request<proto::CompleteRequest>,
+    ) -> Result<Response<proto::CompleteResponse>, Status> {
+        complete::complete(&self.live.serving(), request).await.map(Response::new)
+    }
+
+    type StreamCompleteStream = complete::Events;
+
+    async fn stream_complete(
+        &self,
+        request: Request<proto::CompleteRequest>,
+    ) -> Result<Response<complete::Events>, Status> {
+        complete::stream(&self.live.serving(), request).await.map(Response::new)
+    }
 }
 
 async fn route_item(
@@ -95,10 +114,14 @@ async fn route_item(
     proto::RouteResult { outcome: Some(outcome) }
 }
 
-/// Returns when the caller stops waiting, from the call's `grpc-timeout`.
+/// Returns when the caller stops waiting.
 fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)?;
-    Instant::now().checked_add(timeout)
+    Instant::now().checked_add(timeout(metadata)?)
+}
+
+/// Returns how long the caller waits, from the call's `grpc-timeout`.
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)
 }
 
 /// Up to eight digits and a unit, as the gRPC protocol over HTTP/2 defines it.
