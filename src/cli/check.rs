@@ -1,18 +1,22 @@
 //! `pointsman check`: every problem of a configuration, or a summary; the file's JSON Schema.
 
 use std::{
-    io::Write,
+    fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
 
-use super::{CliError, configuration, show};
+use super::{CliError, configuration, print, show};
 use crate::{
-    config,
+    config::{self, Config, KeySource},
     live::{Live, LiveError},
     routing::{Router, intents::review},
 };
+
+/// The most that is read of a file with a key; keys are far shorter.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
@@ -33,7 +37,8 @@ pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliE
     }
     let path = arguments.file.clone().or_else(|| global.map(Path::to_owned));
     let config = configuration(path.as_ref())?;
-    let summary = show::config(&config);
+    let summary =
+        show::config(&config) + &show::providers(&config, readable) + &show::warnings(&warnings(&config));
     let live = Live::start(config)?;
     let router = live.router();
     let classifier = &router.config().classifier;
@@ -45,6 +50,41 @@ pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliE
     }
     let bundle = check_bundle(&live)?;
     print(&format!("{summary}\n{bundle}"))
+}
+
+/// Whether a key could be read now; the key itself goes nowhere.
+fn readable(key: &KeySource) -> bool {
+    let text = match key {
+        KeySource::Environment(name) => std::env::var(name).ok(),
+        // Whatever is no plain file, such as a pipe, could keep the command waiting.
+        KeySource::File(path) => fs::metadata(path).ok().filter(fs::Metadata::is_file).and_then(|_| {
+            let mut text = String::new();
+            fs::File::open(path).ok()?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
+            Some(text)
+        }),
+    };
+    text.is_some_and(|text| !text.trim().is_empty())
+}
+
+/// Returns what a valid configuration may still lack for completions.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for target in config.targets.iter().filter(|target| target.provider_index.is_none()) {
+        warnings.push(format!(
+            "target {}: no provider is named {:?}: it can be decided for, but not completed with",
+            target.id.0, target.provider
+        ));
+    }
+    for (at, provider) in config.providers.iter().enumerate() {
+        let serves = |target: &config::TargetConfig| target.provider_index.is_some_and(|index| index.0 == at);
+        if !config.targets.iter().any(serves) {
+            warnings.push(format!("provider {}: serves no target", provider.name));
+        }
+    }
+    if !config.budgets.is_empty() && config.spend_file.is_none() {
+        warnings.push("budgets: without spend.file a restart forgets what was spent".to_owned());
+    }
+    warnings
 }
 
 /// Loads the bundle as `serve` would: hashes, graph, golden samples, labels against the file, examples.
@@ -61,8 +101,4 @@ fn intents(router: &Router) -> String {
     let read = router.classifier().and_then(|description| description.languages.as_ref());
     let Some(intents) = router.example_intents() else { return String::new() };
     show::intents(&review(intents, router.config(), read))
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    writeln!(anstream::stdout(), "{text}").map_err(|error| CliError::Io { what: "stdout".to_owned(), error })
 }

@@ -2,21 +2,24 @@
 //!
 //! Exit codes: 0 good, 1 failed, 2 usage or configuration.
 
+mod admin;
 mod check;
 mod eval;
 mod lines;
 mod route;
 mod serve;
 mod show;
+mod spend;
+mod targets;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, default_config, read_file},
     evaluation::report::ReportError,
-    live::LiveError,
+    live::{LiveError, StartError},
     routing::{RouteError, RouterError, admit::BadRequest},
     server::ServerError,
     telemetry::{self, LogFormat},
@@ -46,6 +49,9 @@ Examples:
   pointsman route \"Refactor our billing service to event sourcing without downtime\"
   pointsman route --json --input prompts.jsonl > decisions.jsonl
   pointsman serve --config pointsman.toml
+  pointsman serve --demo
+  pointsman targets
+  pointsman spend
   pointsman check pointsman.toml
   pointsman eval labelled.jsonl
 
@@ -55,12 +61,18 @@ Exit codes: 0 good, 1 failed, 2 usage or configuration.";
 enum Command {
     /// Decide for one prompt, or for every line of a file.
     Route(Box<route::RouteArguments>),
-    /// Serve gRPC (and metrics over HTTP) until a signal.
+    /// Serve decisions and completions over gRPC and HTTP until a signal.
     Serve(serve::ServeArguments),
     /// Check a configuration and its bundle; print a summary or every problem.
+    ///
+    /// Looks for each provider's keys, and calls nobody to try them.
     Check(check::CheckArguments),
     /// Measure the router on labelled files, beside baselines.
     Eval(Box<eval::EvalArguments>),
+    /// Show a running server's targets, and which of them take calls.
+    Targets(targets::TargetsArguments),
+    /// Show a running server's spend, savings and budgets.
+    Spend(spend::SpendArguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -77,6 +89,8 @@ enum CliError {
     #[error(transparent)]
     Router(#[from] RouterError),
     #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
     Live(#[from] LiveError),
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -89,6 +103,9 @@ enum CliError {
     /// Some lines failed; each was said where it stood.
     #[error("{failed} of {all} lines got no decision")]
     Lines { failed: usize, all: usize },
+    /// A running server that should have answered did not.
+    #[error("{0}")]
+    Admin(String),
     /// What was typed does not fit together.
     #[error("{0}")]
     Usage(String),
@@ -120,12 +137,14 @@ impl CliError {
         match self {
             Self::Config(_)
             | Self::Router(_)
+            | Self::Start(_)
             | Self::Request(_)
             | Self::Usage(_)
             | Self::Live(LiveError::Fit(_)) => 2,
             Self::Live(_)
             | Self::Server(_)
             | Self::Route(_)
+            | Self::Admin(_)
             | Self::Io { .. }
             | Self::Lines { .. }
             | Self::BadLines(_)
@@ -165,10 +184,13 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Serve(serve) => serve::run(&serve, config()?),
         Command::Eval(eval) => eval::run(&eval, config()?),
         Command::Check(check) => check::run(&check, arguments.config.as_deref()),
+        Command::Targets(targets) => targets::run(&targets, &config()?),
+        Command::Spend(spend) => spend::run(&spend, &config()?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pointsman", &mut script);
-            std::io::Write::write_all(&mut std::io::stdout(), &script)
+            std::io::stdout()
+                .write_all(&script)
                 .map_err(|error| CliError::Io { what: "stdout".to_owned(), error })
         }
     }
@@ -181,7 +203,12 @@ fn configuration(path: Option<&PathBuf>) -> Result<Config, CliError> {
     })
 }
 
-/// Returns a runtime for commands that route.
+/// Prints a command's result; a reader who has gone is an error that says so.
+fn print(text: &str) -> Result<(), CliError> {
+    writeln!(anstream::stdout(), "{text}").map_err(|error| CliError::Io { what: "stdout".to_owned(), error })
+}
+
+/// Returns a runtime for commands that wait.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

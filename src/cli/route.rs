@@ -66,6 +66,7 @@ pub struct RouteArguments {
 /// it, and however busy the machine is.
 pub fn offline(mut config: Config) -> Config {
     config.sessions.floor = SessionFloor::Off;
+    config.sessions.sticky = false;
     config.classifier.wait_max = OFFLINE_WAIT_MAX;
     config.classifier.queue_max = config.classifier.queue_max.max(lines::IN_FLIGHT);
     config
@@ -115,6 +116,7 @@ fn draft(arguments: &RouteArguments) -> Draft {
             tier_max: arguments.tier_max.clone().unwrap_or_default(),
             ..DraftPreferences::default()
         },
+        model: None,
         explain: arguments.explain,
     }
 }

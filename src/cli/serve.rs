@@ -1,13 +1,14 @@
 //! `pointsman serve`: load, bind, serve, drain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CliError, runtime};
 use crate::{
-    config::Config,
+    completion,
+    config::{Config, NEEDS_ALLOWING, ServerConfig},
     live::Live,
     server::{self, Listeners},
     telemetry,
@@ -16,14 +17,33 @@ use crate::{
 /// Exit code when a second signal cuts the drain short.
 const CUT_SHORT: i32 = 1;
 
+/// How long the end waits for a classifier that is still loading: some tenths of a second are usual.
+const LOAD_END_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Printed after the addresses, so that nobody takes a demo for the real thing.
+const DEMO_NOTICE: &str = "demo  answers are scripted: no model is called, nothing leaves this machine";
+
 #[derive(Debug, Args)]
 pub struct ServeArguments {
-    /// Address of the gRPC listener; port 0 takes a free one [default: 127.0.0.1:50051].
+    /// Address of the gRPC listener for decisions and completions; port 0 takes a free one
+    /// [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDRESS")]
     grpc_listen: Option<SocketAddr>,
-    /// Address of the HTTP listener for metrics and probes, or "off" [default: 127.0.0.1:8080].
+    /// Address of the HTTP listener for completions, metrics and probes, or "off" [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS", value_parser = address_or_off)]
     http_listen: Option<AddressOrOff>,
+    /// Address of the admin gRPC listener, which `pointsman targets` and `pointsman spend` ask, or "off"
+    /// [default: 127.0.0.1:50052].
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback_or_off)]
+    admin_listen: Option<AddressOrOff>,
+    /// Let --grpc-listen and --http-listen be other than loopback. They ask nobody who he is, and whoever reaches
+    /// them spends on your keys: put a proxy with authentication in front.
+    #[arg(long)]
+    allow_unauthenticated: bool,
+    /// Answer completions from a built-in script: no key is needed, no model is called. A message that contains
+    /// demo:weak, demo:down, demo:rate-limit, demo:cut, demo:slow, demo:json or demo:tool shows what follows.
+    #[arg(long)]
+    demo: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +62,16 @@ fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     }
 }
 
+/// The admin listener asks nobody who he is, so that it must be out of reach from elsewhere.
+fn loopback_or_off(text: &str) -> Result<AddressOrOff, String> {
+    match address_or_off(text)? {
+        AddressOrOff::Address(address) if !address.ip().is_loopback() => {
+            Err("needs authentication, which is not there yet: keep it on loopback".to_owned())
+        }
+        found => Ok(found),
+    }
+}
+
 pub fn run(arguments: &ServeArguments, mut config: Config) -> Result<(), CliError> {
     if let Some(address) = arguments.grpc_listen {
         config.server.grpc_listen = address;
@@ -51,48 +81,81 @@ pub fn run(arguments: &ServeArguments, mut config: Config) -> Result<(), CliErro
         Some(AddressOrOff::Off) => config.server.http_listen = None,
         None => {}
     }
+    match arguments.admin_listen {
+        Some(AddressOrOff::Address(address)) => config.server.admin_listen = Some(address),
+        Some(AddressOrOff::Off) => config.server.admin_listen = None,
+        None => {}
+    }
+    config.server.allow_unauthenticated |= arguments.allow_unauthenticated;
+    check_reach(&config.server)?;
+    if arguments.demo {
+        config = config.with_demo_providers();
+    }
     telemetry::init_metrics();
     let live = Arc::new(Live::start(config)?);
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(live));
-    // A bundle that is still loading must not hold up the end.
+    let outcome = runtime.block_on(serve(live, arguments.demo.then_some(DEMO_NOTICE)));
+    // Intents by example may take minutes to embed: that must not hold up the end.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(live: Arc<Live>) -> Result<(), CliError> {
+/// Arguments may have moved listeners to where others reach them.
+fn check_reach(server: &ServerConfig) -> Result<(), CliError> {
+    let listeners = [("grpc_listen", Some(server.grpc_listen)), ("http_listen", server.http_listen)];
+    for (key, address) in listeners {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback())
+            && !server.allow_unauthenticated
+        {
+            let message = format!("server.{key} = {address}: {NEEDS_ALLOWING}, or --allow-unauthenticated");
+            return Err(CliError::Usage(message));
+        }
+    }
+    Ok(())
+}
+
+async fn serve(live: Arc<Live>, notice: Option<&str>) -> Result<(), CliError> {
     let config = Arc::clone(live.router().config());
     // Before anything is announced: who reads the addresses may send a signal at once.
     let shutdown = first_signal()?;
     let listeners = Listeners::bind(&config.server).await?;
-    announce(&listeners);
-    if config.classifier.enabled {
-        // Off the reactor: rules serve meanwhile, and health says when the classifier is ready.
-        let loading = Arc::clone(&live);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = loading.load_classifier() {
-                telemetry::classifier_ready(false);
-                let bundle = match &config.classifier.bundle {
-                    Some(folder) => folder.display().to_string(),
-                    None => "the built-in one".to_owned(),
-                };
-                tracing::error!(
-                    bundle,
-                    %error,
-                    "no classifier: rules and the default tier answer, health says not serving"
-                );
-            }
-        });
+    announce(&listeners, notice);
+    tokio::task::spawn_blocking(completion::prepare);
+    // Off the reactor: rules serve meanwhile, and health says when the classifier is ready.
+    let loading = config.classifier.enabled.then(|| {
+        let live = Arc::clone(&live);
+        tokio::task::spawn_blocking(move || load_classifier(&live))
+    });
+    let outcome = server::run(listeners, live, shutdown).await;
+    if let Some(loading) = loading {
+        // A process that ends while ONNX Runtime is still loading pulls it away under that thread's feet.
+        let _ = tokio::time::timeout(LOAD_END_WAIT_MAX, loading).await;
     }
-    Ok(server::run(listeners, live, shutdown).await?)
+    Ok(outcome?)
 }
 
-/// Prints the addresses in use, one a line, for people and scripts.
-fn announce(listeners: &Listeners) {
-    anstream::println!("gRPC  {}", listeners.grpc_address());
-    if let Some(address) = listeners.http_address() {
-        anstream::println!("HTTP  {address}");
-    }
+fn load_classifier(live: &Live) {
+    let Err(error) = live.load_classifier() else { return };
+    telemetry::classifier_ready(false);
+    let bundle = match &live.router().config().classifier.bundle {
+        Some(folder) => folder.display().to_string(),
+        None => "the built-in one".to_owned(),
+    };
+    tracing::error!(
+        bundle,
+        %error,
+        "no classifier: rules and the default tier answer, health says not serving"
+    );
+}
+
+/// Prints the addresses in use, one a line, for people and scripts, and what else they should know.
+fn announce(listeners: &Listeners, notice: Option<&str>) {
+    let mut lines = vec![format!("gRPC  {}", listeners.grpc_address())];
+    lines.extend(listeners.http_address().map(|address| format!("HTTP  {address}")));
+    lines.extend(listeners.admin_address().map(|address| format!("admin {address}")));
+    lines.extend(notice.map(str::to_owned));
+    // Whoever read enough may have closed the pipe: that is no reason to stop.
+    let _ = writeln!(anstream::stdout(), "{}", lines.join("\n"));
 }
 
 /// Resolves at the first SIGTERM or SIGINT; the second one ends the process at once.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Reset, Style};
 
 use crate::{
-    config::Config,
+    config::{Config, KeySource, ProviderConfig},
     prompt::{Decision, TokenCountSource},
     routing::{
         Router,
@@ -17,8 +17,8 @@ pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub const RESET: Reset = Reset;
 pub const LABEL: Style = Style::new().dimmed();
 pub const STRONG: Style = Style::new().bold();
-const GOOD: Style = AnsiColor::Green.on_default();
-const WARN: Style = AnsiColor::Yellow.on_default();
+pub const GOOD: Style = AnsiColor::Green.on_default();
+pub const WARN: Style = AnsiColor::Yellow.on_default();
 
 const BAR_CELLS: usize = 20;
 
@@ -54,6 +54,10 @@ pub fn decision(decision: &Decision, router: &Router) -> String {
         line(label, format!("{:<12} {} {:.2}", score.tier, bar(score.sufficiency), score.sufficiency));
     }
     line("cost", cost(decision));
+    if let Some(before) = &decision.switched_from {
+        let lost = decision.switch_cost_usd;
+        line("session", format!("leaves {}: ${lost:.6} more without its prompt cache", target(before)));
+    }
     line("time", timings(decision));
     if let (Some(classifier), Some(version)) = (router.classifier(), &decision.bundle_version) {
         line("classifier", format!("{} {version}, {}", classifier.name, classifier.runs));
@@ -169,4 +173,42 @@ pub fn config(config: &Config) -> String {
         config.tier(config.policy.default_tier).name
     );
     text
+}
+
+/// Returns the providers, each on a line of its own after a line break: where they are called and how many of their
+/// keys `readable` finds.
+pub fn providers(config: &Config, readable: impl Fn(&KeySource) -> bool) -> String {
+    let width = |text: fn(&ProviderConfig) -> &str| {
+        config.providers.iter().map(|provider| text(provider).chars().count()).max().unwrap_or_default()
+    };
+    let name_width = width(|provider| &provider.name);
+    let url_width = width(|provider| provider.base_url.as_deref().unwrap_or_default());
+    let mut text = String::new();
+    for (at, provider) in config.providers.iter().enumerate() {
+        let label = if at == 0 { "providers" } else { "" };
+        let missing: Vec<String> =
+            provider.keys.iter().filter(|key| !readable(key)).map(ToString::to_string).collect();
+        let all = provider.keys.len();
+        let keys = match (all, missing.len()) {
+            (0, _) => "no key".to_owned(),
+            (1, 0) => format!("{GOOD}1 key{RESET}"),
+            (_, 0) => format!("{GOOD}{all} keys{RESET}"),
+            (_, missed) => {
+                format!("{WARN}{} of {all} keys, cannot read {}{RESET}", all - missed, missing.join(", "))
+            }
+        };
+        let _ = write!(
+            text,
+            "\n{LABEL}{label:<10}{RESET} {:<name_width$}  {:<9}  {:<url_width$}  {keys}",
+            provider.name,
+            provider.protocol.as_str(),
+            provider.base_url.as_deref().unwrap_or_default()
+        );
+    }
+    text
+}
+
+/// Returns warnings, each on a line of its own after a line break.
+pub fn warnings(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n{WARN}warning:{RESET} {warning}")).collect()
 }

@@ -69,7 +69,7 @@ fn read_one(
         *left -= 1;
         match read(&line, names) {
             Ok(sample) => samples.push(sample),
-            Err(bad) => problems.extend(bad.into_iter().map(|FieldProblem { field, problem }| {
+            Err(bad) => problems.extend(bad.into_iter().map(|FieldProblem { field, problem, .. }| {
                 let field = if field.is_empty() { field } else { format!("{field}: ") };
                 input.place(line.number, format!("{field}{problem}"))
             })),
