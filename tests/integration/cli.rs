@@ -1,9 +1,9 @@
 //! The built binary: what it prints, where, and how it exits.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ pub fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
         // Not the working directory: nothing may depend on it.
         .current_dir(std::env::temp_dir())
         .env_remove("POINTSMAN_CONFIG")
+        .env_remove("GEMINI_API_KEY")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -139,6 +140,75 @@ fn check_prints_a_summary_every_problem_or_the_schema() {
 }
 
 #[test]
+fn check_says_which_completions_could_be_made_and_never_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pointsman.toml");
+    std::fs::write(folder.path().join("key"), "secret-4f9a\n").unwrap();
+    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    let sections = r#"
+[[providers]]
+name = "openai"
+keys = ["file:key", "file:empty", "env:POINTSMAN_TEST_NO_SUCH_KEY", "file:."]
+[[providers]]
+name = "mistral"
+keys = ["file:key"]
+[[providers]]
+name = "idle"
+kind = "vllm"
+[[budgets]]
+name = "all"
+day_usd = 1.0
+"#;
+    let targets = pointsman::config::DEFAULT_TOML.replace("provider = \"groq\"", "provider = \"acme\"");
+    std::fs::write(&file, format!("{targets}\n{sections}")).unwrap();
+    let output = pointsman(&["check", "--no-bundle", file.to_str().unwrap()], b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    let words = shown.split_whitespace().collect::<Vec<&str>>().join(" ");
+    let empty = folder.path().join("empty");
+    for expected in [
+        &format!(
+            "providers openai openai https://api.openai.com/v1 1 of 4 keys, cannot read file:{}",
+            empty.display()
+        ),
+        "env:POINTSMAN_TEST_NO_SUCH_KEY",
+        "mistral openai https://api.mistral.ai/v1 1 key",
+        "idle openai http://127.0.0.1:8000/v1 no key",
+        "google gemini 0 of 1 keys, cannot read env:GEMINI_API_KEY",
+        "warning: target gpt-oss-120b: no provider is named \"acme\": it can be decided for, but not completed with",
+        "warning: provider idle: serves no target",
+        "warning: budgets: without spend.file a restart forgets what was spent",
+    ] {
+        assert!(words.contains(expected), "{expected:?} is missing in {shown}");
+    }
+    assert!(!shown.contains("4f9a"), "{shown}");
+}
+
+#[test]
+fn the_example_in_the_docs_has_no_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    // Not where it is: checking tries whether the spend file beside it could be written.
+    let file = folder.path().join("completions.toml");
+    std::fs::write(&file, include_str!("../../docs/examples/completions.toml")).unwrap();
+    let output = pointsman(&["check", file.to_str().unwrap()], b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("our-vllm") && shown.contains("of 2 keys"), "{shown}");
+    assert!(!shown.contains("warning"), "{shown}");
+}
+
+#[test]
+fn check_finds_intents_of_checks_that_nobody_has() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[[completion.checks]]\nintents = [\"code\", \"poems\"]\n").unwrap();
+    let output = pointsman(&["check", file.path().to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(2));
+    let problem = text(&output.stderr);
+    let expected = "completion.checks[0].intents[1]: the bundle has no intent \"poems\"";
+    assert!(problem.contains(expected), "{problem}");
+}
+
+#[test]
 fn usage_errors_exit_with_two() {
     for arguments in
         [vec!["route"], vec!["route", "--nonsense"], vec!["--config", "/nowhere.toml", "route", "x"]]
@@ -174,6 +244,9 @@ struct Served {
     child: Child,
     grpc: SocketAddr,
     http: String,
+    admin: String,
+    /// What is printed after the addresses.
+    printed: Lines<BufReader<ChildStdout>>,
     log: BufReader<ChildStderr>,
 }
 
@@ -181,6 +254,7 @@ impl Served {
     fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0"])
             .args(arguments)
             .current_dir(std::env::temp_dir())
             .env_remove("POINTSMAN_CONFIG")
@@ -189,11 +263,12 @@ impl Served {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let grpc = lines.next().unwrap().strip_prefix("gRPC  ").unwrap().parse().unwrap();
-        let http = lines.next().unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = || printed.next().unwrap().unwrap();
+        let (grpc, http) = (line().strip_prefix("gRPC  ").unwrap().parse().unwrap(), line());
+        let admin = line().strip_prefix("admin ").unwrap().to_owned();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, grpc, http, log }
+        Self { child, grpc, http, admin, printed, log }
     }
 
     fn terminate(&self) {
@@ -291,7 +366,7 @@ fn a_server_with_a_broken_bundle_goes_on_with_rules_and_default_tier() {
     let mut served = Served::start(&["--config", file.to_str().unwrap()]);
     served.log_until("no classifier: rules and the default tier answer");
     let mut probe = TcpStream::connect(served.http.strip_prefix("HTTP  ").unwrap()).unwrap();
-    probe.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    probe.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     probe.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
@@ -300,10 +375,18 @@ fn a_server_with_a_broken_bundle_goes_on_with_rules_and_default_tier() {
 }
 
 #[test]
+fn a_demo_says_that_its_answers_are_scripted() {
+    let mut served = Served::start(&["--demo"]);
+    let notice = served.printed.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("demo  ")));
+    assert!(notice.unwrap().unwrap().contains("no model is called"));
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = pointsman(&["serve", "--grpc-listen", &address, "--http-listen", "off"], b"");
+    let listeners = ["--grpc-listen", &address, "--http-listen", "off", "--admin-listen", "off"];
+    let output = pointsman(&[&["serve"], &listeners[..]].concat(), b"");
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(error.contains("server.grpc_listen") && error.contains(&address), "{error}");
@@ -327,4 +410,67 @@ fn literal_header(name: &str, value: &str) -> Vec<u8> {
         bytes.extend(text.as_bytes());
     }
     bytes
+}
+
+#[cfg(unix)]
+#[test]
+fn targets_and_spend_ask_a_running_server() {
+    let served = Served::start(&["--demo"]);
+    let output = pointsman(&["targets", "--admin", &served.admin], b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("target "), "{shown}");
+    let row = shown.lines().find(|line| line.starts_with("gpt-6-luna ")).unwrap();
+    for cell in [" simple ", " openai ", " closed "] {
+        assert!(row.contains(cell), "{row}");
+    }
+    let output = pointsman(&["targets", "--admin", &served.admin, "--json"], b"");
+    let targets: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(targets["targets"][0]["state"], "closed");
+    let output = pointsman(&["spend", "--admin", &served.admin], b"");
+    assert!(text(&output.stdout).starts_with("today  $0.0000 instead of"), "{}", text(&output.stdout));
+    let output = pointsman(&["spend", "--admin", &served.admin, "--json"], b"");
+    let spend: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&spend["today"]["spent_usd"], &spend["budgets"]), (&0.0.into(), &Value::Array(vec![])));
+
+    // The listener for callers is no listener for operators.
+    let output = pointsman(&["targets", "--admin", &served.grpc.to_string()], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("this is no admin listener"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn asking_where_nobody_listens_is_one_clear_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command in ["targets", "spend"] {
+        let output = pointsman(&[command, "--admin", &free], b"");
+        assert_eq!(output.status.code(), Some(1));
+        let error = text(&output.stderr);
+        assert!(error.contains(&format!("{free}: nobody listens there")), "{error}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[server]\nadmin_listen = \"off\"\n").unwrap();
+    let output = pointsman(&["targets", "--config", file.path().to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("name a server with --admin"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_admin_listener_is_kept_on_loopback() {
+    let output = pointsman(&["serve", "--admin-listen", "0.0.0.0:0"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("keep it on loopback"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn listeners_that_others_reach_must_be_allowed() {
+    for flag in ["--grpc-listen", "--http-listen"] {
+        let output = pointsman(&["serve", flag, "0.0.0.0:0"], b"");
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(
+            error.contains("proxy with authentication") && error.contains("--allow-unauthenticated"),
+            "{error}"
+        );
+    }
 }

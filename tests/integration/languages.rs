@@ -8,6 +8,7 @@ use pointsman::{
         Router,
         admit::admit,
         classifier::{Classifier, Description, OnnxClassifier},
+        health::TargetHealth,
         language::detect,
         sessions::Sessions,
     },
@@ -34,7 +35,8 @@ async fn decide_draft(read: &[&str], draft: Draft) -> Decision {
     let scripted = Scripted::reading(read, Behaviour::Answer([0.1, 0.9, 0.95]));
     let config = Arc::new(config("rules = []\n"));
     let sessions = Arc::new(Sessions::new(&config.sessions));
-    let router = Router::new(Arc::clone(&config), Some(scripted), sessions, 1).unwrap();
+    let health = Arc::new(TargetHealth::new(config.targets.len()));
+    let router = Router::new(Arc::clone(&config), Some(scripted), sessions, health, 1).unwrap();
     let prompt = admit(draft, &config).unwrap();
     let first = router.route(&prompt, None).await.unwrap();
     let kept = router.route(&prompt, None).await.unwrap();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// In reading order: a module may name itself and what stands before it.
-const ORDER: [&str; 7] = ["prompt", "config", "routing", "evaluation", "live", "server", "cli"];
+const ORDER: [&str; 8] = ["prompt", "config", "routing", "evaluation", "completion", "live", "server", "cli"];
 
 #[test]
 fn modules_name_only_those_before_them() {

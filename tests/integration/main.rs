@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod bundle;
 mod cli;
+mod complete_grpc;
 mod default_rules;
 mod eval;
+mod faults;
 mod health;
+mod http;
 mod intents;
 mod languages;
 mod layout;

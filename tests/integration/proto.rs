@@ -14,8 +14,14 @@ fn the_wire_format_is_the_golden_one() {
         for service in &file.service {
             for method in &service.method {
                 let (input, output) = (method.input_type(), method.output_type());
-                writeln!(text, "rpc {}.{}({input}) returns ({output})", service.name(), method.name())
-                    .unwrap();
+                let stream = if method.server_streaming() { "stream " } else { "" };
+                writeln!(
+                    text,
+                    "rpc {}.{}({input}) returns ({stream}{output})",
+                    service.name(),
+                    method.name()
+                )
+                .unwrap();
             }
         }
         for message in &file.message_type {

@@ -1,13 +1,19 @@
 //! Route and RouteBatch against the real classifier: decisions, limits, and every kind of bad input.
 
-use pointsman::server::proto::{
-    Context, Decision, Message, Preferences, RouteBatchRequest, RouteRequest, RuleEffect, Shape, Source,
-    TokenCountSource, route_result::Outcome,
+use std::{sync::Arc, time::Instant};
+
+use pointsman::{
+    prompt::Draft,
+    routing::{Routed, Rung, admit::admit},
+    server::proto::{
+        Context, Decision, Message, Preferences, RouteBatchRequest, RouteRequest, RuleEffect, Shape, Source,
+        TokenCountSource, route_result::Outcome,
+    },
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::{Behaviour, Scripted, TestServer, config, real_classifier};
+use crate::support::{Behaviour, PATIENCE, Scripted, TestServer, config, real_classifier};
 
 fn ask(text: impl Into<String>) -> RouteRequest {
     RouteRequest { prompt: Some(text.into()), ..RouteRequest::default() }
@@ -111,6 +117,105 @@ async fn a_session_keeps_the_tier_it_has_needed() {
     let later = decide(&server, session("thanks!")).await.unwrap();
     assert_eq!((later.source(), later.tier.as_str()), (Source::Session, "complex"));
     assert_eq!(decide(&server, ask("thanks!")).await.unwrap().tier, "simple");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_says_which_target_it_leaves() {
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Answer([0.1, 0.2, 0.9])))).await;
+    let session = |text: &str| RouteRequest {
+        context: Some(Context { session_id: "s-1".to_owned(), ..Context::default() }),
+        ..ask(text)
+    };
+    let first = decide(&server, session("thanks!")).await.unwrap();
+    assert_eq!(first.switched_from, None);
+    let second = decide(&server, session("design it")).await.unwrap();
+    assert_eq!((second.tier.as_str(), &second.switched_from), ("complex", &first.target));
+    assert_eq!(decide(&server, session("thanks!")).await.unwrap().switched_from, None);
+    assert_eq!(decide(&server, ask("thanks!")).await.unwrap().switched_from, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_leaves_it_to_the_caller_to_say_who_answered() {
+    let mut draft = Draft::from_text("design it");
+    draft.context.session_id = "s-1".to_owned();
+    for floor in ["keep", "off"] {
+        let config = config(&format!("[sessions]\nfloor = \"{floor}\"\n"));
+        let strong = Scripted::new(Behaviour::Answer([0.1, 0.2, 0.9]));
+        let server = TestServer::start(config, Some(strong)).await;
+        let router = server.live.router();
+        let prompt = admit(draft.clone(), router.config()).unwrap();
+        let plan = async || router.plan(&prompt, None).await.unwrap();
+        let Routed { decision, ladder } = plan().await;
+        let tiers: Vec<&str> = ladder.iter().map(|rung| &*router.config().tier(rung.tier).name).collect();
+        assert_eq!(tiers, ["complex", "reasoning"]);
+        let targets = &ladder[0].targets;
+        assert_eq!(router.config().target(targets[0]).id, decision.target.id);
+        assert_eq!(decision.failover.len() + 1, targets.len());
+        assert_eq!(plan().await.decision.target, decision.target);
+
+        // The second one took over, and is kept from now on; the first is one that may take over.
+        router.served(&prompt.context, targets[1], decision.prompt_tokens);
+        let later = plan().await;
+        assert_eq!(later.decision.target, decision.failover[0]);
+        assert_eq!(later.ladder[0].targets[..2], [targets[1], targets[0]]);
+        assert_eq!(later.decision.switched_from, None);
+
+        // A weak answer: the tier above was needed.
+        let Rung { tier, targets: stronger } = &ladder[1];
+        router.needed(&prompt.context, *tier);
+        router.served(&prompt.context, stronger[0], decision.prompt_tokens);
+        let last = plan().await;
+        let (kept, left) = if floor == "keep" { ("reasoning", false) } else { ("complex", true) };
+        assert_eq!((&*last.decision.tier, last.decision.switched_from.is_some()), (kept, left));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_need_not_keep_its_target() {
+    let sections = "[sessions]\nsticky = false\n";
+    let server =
+        TestServer::start(config(sections), Some(Scripted::new(Behaviour::Answer([0.1, 0.2, 0.9])))).await;
+    let router = server.live.router();
+    let mut draft = Draft::from_text("design it");
+    draft.context.session_id = "s-1".to_owned();
+    let prompt = admit(draft, router.config()).unwrap();
+    let Routed { decision, ladder } = router.plan(&prompt, None).await.unwrap();
+    router.served(&prompt.context, ladder[0].targets[1], 100);
+    assert_eq!(router.route(&prompt, None).await.unwrap().target, decision.target);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_refuses_calls_is_passed_over_while_it_does() {
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Answer([0.1, 0.2, 0.9])))).await;
+    let usual = decide(&server, ask("thanks!")).await.unwrap();
+    let config = Arc::clone(server.live.router().config());
+    let target = config.target_named(&usual.target.as_ref().unwrap().id).unwrap();
+    let health = Arc::clone(server.live.serving().completer.health());
+    health.refuse_until(target, Instant::now() + PATIENCE * 100);
+    let other = decide(&server, ask("thanks!")).await.unwrap();
+    assert_eq!((other.tier, &other.target.unwrap()), (usual.tier.clone(), &usual.failover[0]));
+    assert!(other.reason.contains("the breaker of"), "{}", other.reason);
+    health.reopen(target);
+    assert_eq!(decide(&server, ask("thanks!")).await.unwrap().target, usual.target);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_fixes_a_tier_or_a_target() {
+    let server = TestServer::start(config(""), Some(Scripted::new(Behaviour::Answer([0.1, 0.2, 0.9])))).await;
+    let model = |model: &str| RouteRequest { model: Some(model.to_owned()), ..ask("thanks!") };
+    for (name, source, tier) in [
+        ("", Source::Rule, "simple"),
+        ("auto", Source::Rule, "simple"),
+        ("tier:complex", Source::Override, "complex"),
+        ("gpt-6.2-astra", Source::Override, "reasoning"),
+    ] {
+        let decision = decide(&server, model(name)).await.unwrap();
+        assert_eq!((decision.source(), decision.tier.as_str()), (source, tier), "{}", decision.reason);
+        assert!(tier != "reasoning" || decision.failover.is_empty(), "{decision:?}");
+    }
+    let status = decide(&server, model("gpt-2")).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "model");
 }
 
 #[tokio::test(flavor = "multi_thread")]

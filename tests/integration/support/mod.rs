@@ -1,4 +1,6 @@
-//! A server on port 0 inside the test, with the real classifier or a scripted one.
+//! A server on port 0 inside the test, with the real classifier or a scripted one, and providers that misbehave.
+
+pub mod upstream;
 
 use std::{
     sync::{
@@ -32,7 +34,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns a configuration for tests: any free port, and the given sections.
 pub fn config(sections: &str) -> Config {
-    let server = "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndrain_ms = 2000\n";
+    let server = "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
+                  admin_listen = \"127.0.0.1:0\"\ndrain_ms = 2000\n";
     read_text(&format!("{sections}\n{server}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -51,6 +54,7 @@ pub struct TestServer {
     pub live: Arc<Live>,
     pub channel: Channel,
     pub http: std::net::SocketAddr,
+    pub admin: std::net::SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ServerError>>,
 }
@@ -65,17 +69,22 @@ impl TestServer {
         }
         let listeners = Listeners::bind(&live.router().config().server).await.unwrap();
         let (address, http) = (listeners.grpc_address(), listeners.http_address().unwrap());
+        let admin = listeners.admin_address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(listeners, Arc::clone(&live), async {
             let _ = stopped.await;
         }));
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
-        Self { live, channel, http, stop: Some(stop), task }
+        Self { live, channel, http, admin, stop: Some(stop), task }
     }
 
     pub fn client(&self) -> RouterServiceClient<Channel> {
         RouterServiceClient::new(self.channel.clone()).max_encoding_message_size(64 << 20)
+    }
+
+    pub async fn admin_channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.admin)).unwrap().connect().await.unwrap()
     }
 
     /// Asks the server to stop and returns how it ended.
@@ -171,7 +180,7 @@ impl Classifier for Scripted {
                     sufficiency: sufficiency.iter().copied().chain([1.0]).collect(),
                     level_confidence: 0.8,
                     intent_unsure: false,
-                    level_unsure: false,
+                    level_margin_min: 0.0,
                     truncated: false,
                     density: TokenDensity { tokens: 10, bytes: 40 },
                 },

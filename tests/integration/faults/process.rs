@@ -1,0 +1,149 @@
+//! A server process of its own: its metrics, its log and its end belong to one test alone.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::support::{PATIENCE, until};
+
+/// A server without anything in flight ends well within its drain time.
+const END_MAX: Duration = Duration::from_secs(5);
+const DRAIN_MS: u64 = 10_000;
+const IN_PROGRESS: &str = "pointsman_completions_in_progress";
+
+/// A running server; killed when dropped.
+pub struct Process {
+    child: Child,
+    pub http: SocketAddr,
+    pub admin: String,
+    pub channel: Channel,
+    /// One connection pool for all callers of the test.
+    pub client: Client,
+    folder: TempDir,
+}
+
+/// What a server leaves behind.
+pub struct Left {
+    pub metrics: String,
+    pub log: String,
+}
+
+impl Process {
+    /// Starts a server with these sections and environment variables, logging everything.
+    pub async fn start(sections: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(folder, sections, environment).await
+    }
+
+    /// Starts a server whose configuration lies in this folder.
+    pub async fn start_in(folder: TempDir, sections: &str, environment: &[(&str, &str)]) -> Self {
+        let file = folder.path().join("pointsman.toml");
+        let server = format!(
+            "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
+             admin_listen = \"127.0.0.1:0\"\ndrain_ms = {DRAIN_MS}\n"
+        );
+        std::fs::write(&file, format!("{sections}\n{server}")).unwrap();
+        let log = File::create(log_file(folder.path())).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["--config", file.to_str().unwrap(), "serve"])
+            .env_remove("POINTSMAN_CONFIG")
+            .env("RUST_LOG", "trace")
+            .env("NO_PROXY", "*")
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut address = |name: &str| -> SocketAddr {
+            let Some(line) = printed.next() else {
+                panic!("{}", std::fs::read_to_string(log_file(folder.path())).unwrap());
+            };
+            line.unwrap().strip_prefix(name).unwrap().parse().unwrap()
+        };
+        let (grpc, http, admin) = (address("gRPC  "), address("HTTP  "), address("admin ").to_string());
+        let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        Self { child, http, admin, channel, client, folder }
+    }
+
+    /// Returns an address of the HTTP listener.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub async fn metrics(&self) -> String {
+        self.client.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Asserts that nothing is in flight, ends the server and returns what it left.
+    pub async fn stop(self) -> Left {
+        self.stop_and_keep().await.0
+    }
+
+    /// As [`Self::stop`], with the folder of its configuration.
+    pub async fn stop_and_keep(mut self) -> (Left, TempDir) {
+        let mut metrics = String::new();
+        until("all completions to have ended", async || {
+            metrics = self.metrics().await;
+            metric(&metrics, IN_PROGRESS, &[]) == 0.0
+        })
+        .await;
+        // The shell's own: a small system has no kill program.
+        let kill = format!("kill {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let asked = Instant::now();
+        let mut status = None;
+        until("the server to end", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        let took = asked.elapsed();
+        let log = std::fs::read_to_string(log_file(self.folder.path())).unwrap();
+        assert_eq!(status.unwrap().code(), Some(0), "{log}");
+        assert!(took < END_MAX, "something was still in flight: {took:?}");
+        assert!(!log.contains("panicked"), "{log}");
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        (Left { metrics, log }, folder)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log_file(folder: &Path) -> std::path::PathBuf {
+    folder.join("log")
+}
+
+/// Returns the sum of all values of a metric that carry these labels; none is 0.
+pub fn metric(metrics: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    metrics
+        .lines()
+        .filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        })
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
