@@ -14,6 +14,7 @@ use pointsman::{
         admit::admit,
         classifier::{Bundle, Classifier, Encoder, Excerpt, OnnxClassifier, Scores, TokenDensity},
         cost::{TokenCount, count_by_length},
+        health::TargetHealth,
         intents::ExampleIntents,
         language::detect,
         policy::{Evidence, Question, decide},
@@ -92,7 +93,7 @@ fn policy(criterion: &mut Criterion) {
         sufficiency: vec![0.2, 0.6, 0.9, 1.0],
         level_confidence: 0.7,
         intent_unsure: false,
-        level_unsure: false,
+        level_margin_min: 0.0,
         truncated: false,
         density: TokenDensity { tokens: 8, bytes: 34 },
     };
@@ -115,6 +116,8 @@ fn policy(criterion: &mut Criterion) {
                     hits: &hits,
                     evidence,
                     session_floor: None,
+                    session_last: None,
+                    refusing: &[],
                     seed: 7,
                 }))
             });
@@ -199,7 +202,9 @@ fn route(criterion: &mut Criterion) {
 
 fn router(config: Config, classifier: Option<Arc<dyn Classifier>>) -> Router {
     let sessions = Arc::new(Sessions::new(&config.sessions));
-    Router::new(Arc::new(config), classifier, sessions, 1).expect("the configurations of this file fit")
+    let health = Arc::new(TargetHealth::new(config.targets.len()));
+    Router::new(Arc::new(config), classifier, sessions, health, 1)
+        .expect("the configurations of this file fit")
 }
 
 fn prompt(text: &str, config: &Config) -> Prompt {

@@ -18,7 +18,10 @@ use tonic::{
 
 use crate::{
     LoadError,
-    process::{Process, Usage},
+    measure::{
+        process::{Process, Usage},
+        runtime,
+    },
     report::{Report, Span},
     tally::{Kind, Tally},
     texts::Texts,
@@ -107,14 +110,6 @@ impl Arrivals {
     }
 }
 
-/// Returns a runtime for one thread.
-pub fn runtime() -> Result<tokio::runtime::Runtime, LoadError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| LoadError::Io { what: "starting a runtime", error })
-}
-
 /// Connects once; fails when nothing answers.
 pub fn probe(endpoint: &Endpoint) -> Result<(), String> {
     let connected = runtime().map_err(|error| error.to_string())?.block_on(endpoint.connect());
@@ -189,7 +184,8 @@ struct Client {
 
 /// Runs one group until its end, on this thread.
 fn drive(group: Group, endpoint: &Endpoint, client: &Client) -> Result<(), LoadError> {
-    runtime()?.block_on(async {
+    let runtime = runtime().map_err(|error| LoadError::Io { what: "starting a runtime", error })?;
+    runtime.block_on(async {
         let mut services = Vec::with_capacity(group.connections);
         for _ in 0..group.connections {
             let channel = endpoint.connect().await.map_err(|error| LoadError::Server {

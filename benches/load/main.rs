@@ -6,18 +6,25 @@
 //! figures are then what the machine does for both, not what the server alone could do.
 
 mod drive;
-mod process;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod report;
 mod tally;
 mod texts;
 
-use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
 use drive::{Arrivals, Ask, Cell, Group};
-use process::{Process, SpawnedServer};
+use measure::process::{Process, ProcessError, SpawnedServer};
 use report::Report;
 use texts::Texts;
 
@@ -121,10 +128,8 @@ enum Mode {
 enum LoadError {
     #[error("{address}: {why}")]
     Server { address: String, why: String },
-    #[error("{}: {error}", path.display())]
-    Spawn { path: PathBuf, error: io::Error },
-    #[error("the spawned server {0}")]
-    NotReady(String),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     #[error("{what}: {error}")]
     Io { what: &'static str, error: io::Error },
 }
@@ -153,17 +158,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), LoadError> {
     let server = match &arguments.spawn {
-        Some(binary) => Some(SpawnedServer::start(binary, arguments.config.as_deref())?),
+        Some(binary) => Some(spawn(binary, arguments.config.as_deref())?),
         None => None,
     };
     let address = match (&server, &arguments.address) {
-        (Some(server), _) => server.address.clone(),
-        (None, Some(address)) => address.clone(),
+        (Some((_, address)), _) | (None, Some(address)) => address.clone(),
         (None, None) => DEFAULT_ADDRESS.to_owned(),
     };
     let endpoint = endpoint(&address)?;
     let process = match &server {
-        Some(server) => {
+        Some((server, _)) => {
             let ready_after = server.wait_until_serving(&endpoint)?;
             anstream::eprintln!("server at {address} ready after {} ms", ready_after.as_millis());
             Some(Process(server.pid()))
@@ -182,6 +186,18 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
     // What was measured before a server went away is worth its line.
     report.finish();
     outcome
+}
+
+/// Starts a server on a free port and returns it with its address.
+fn spawn(binary: &Path, config: Option<&Path>) -> Result<(SpawnedServer, String), ProcessError> {
+    let mut command = Command::new(binary);
+    command.args(["--log-level", "warn", "serve"]);
+    command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--admin-listen", "off"]);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    let (server, [address]) = SpawnedServer::start_announcing(&mut command, ["gRPC"])?;
+    Ok((server, format!("http://{address}")))
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, LoadError> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     drive::{Arrivals, Cell},
-    process::Usage,
+    measure::{print_json, process::Usage, table::table},
     tally::{Kind, Outcomes, Tally},
 };
 
@@ -149,7 +149,7 @@ impl Report {
             return;
         }
         let cells: Vec<[String; COLUMNS.len()]> = self.rows.iter().map(Row::cells).collect();
-        anstream::println!("{}", table(&cells));
+        anstream::println!("{}", table(COLUMNS, &cells, &LEFT));
         for row in &self.rows {
             for (why, count) in &row.errors {
                 anstream::println!("{} with {} clients: {count} x {why}", row.path, row.clients);
@@ -257,26 +257,4 @@ fn shares(sources: &BTreeMap<String, u64>) -> String {
     let shares: Vec<String> =
         sources.iter().map(|(name, &count)| format!("{name} {:.1} %", share(count))).collect();
     if shares.is_empty() { "-".to_owned() } else { shares.join(", ") }
-}
-
-fn table(rows: &[[String; COLUMNS.len()]]) -> String {
-    let header = COLUMNS.map(str::to_owned);
-    let lines: Vec<&[String; COLUMNS.len()]> = std::iter::once(&header).chain(rows).collect();
-    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let line = |cells: &[String; COLUMNS.len()]| {
-        let cells: Vec<String> = (cells.iter().zip(&widths).enumerate())
-            .map(
-                |(at, (cell, &width))| {
-                    if LEFT.contains(&at) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                },
-            )
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn print_json(line: &impl Serialize) {
-    anstream::println!("{}", serde_json::to_string(line).expect("rows are plain data"));
 }

@@ -9,10 +9,8 @@ use std::{
 use hdrhistogram::Histogram;
 use pointsman::server::proto;
 
-/// Longest latency told apart, microseconds.
-const LATENCY_US_MAX: u64 = 120_000_000;
-/// Three digits of every latency.
-const DIGITS: u8 = 3;
+use crate::measure::histogram_us;
+
 /// Different errors that are kept; the rest is the same trouble in other words.
 const ERRORS_KEPT: usize = 8;
 
@@ -35,9 +33,7 @@ pub struct Outcomes {
 
 impl Outcomes {
     pub fn new() -> Self {
-        let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS)
-            .expect("one microsecond to two minutes with three digits are valid bounds");
-        Self { latency_us, sources: BTreeMap::new(), errors: BTreeMap::new() }
+        Self { latency_us: histogram_us(), sources: BTreeMap::new(), errors: BTreeMap::new() }
     }
 
     pub fn answered(&self) -> u64 {

@@ -1,9 +1,8 @@
-//! The server's process: started and stopped, and what it spends.
+//! Server processes: started and stopped, and what they spend.
 
 use std::{
-    fs,
+    fs, io,
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -15,63 +14,70 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{LoadError, drive};
-
 /// Until a server that was just started says that it serves.
 const READY_MAX: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(5);
 /// From SIGTERM to SIGKILL; the server's own grace period is 10 s.
 const STOP_MAX: Duration = Duration::from_secs(15);
 const STOP_POLL: Duration = Duration::from_millis(10);
-/// What the server prints before the address of its gRPC listener.
-const ADDRESS_LABEL: &str = "gRPC";
 /// The unit of times in /proc, the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("{program}: {error}")]
+    Spawn { program: String, error: io::Error },
+    #[error("the spawned server {0}")]
+    NotReady(String),
+    #[error("starting a runtime: {0}")]
+    Runtime(io::Error),
+}
 
 /// A server of our own; dropping it stops it.
 pub struct SpawnedServer {
     child: Child,
     started: Instant,
-    pub address: String,
 }
 
 impl SpawnedServer {
-    /// Starts `binary` on a free port and returns once it has said which.
-    pub fn start(binary: &Path, config: Option<&Path>) -> Result<Self, LoadError> {
-        let mut command = Command::new(binary);
-        command.args([
-            "serve",
-            "--grpc-listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "off",
-            "--log-level",
-            "warn",
-        ]);
-        if let Some(config) = config {
-            command.arg("--config").arg(config);
-        }
+    /// Starts a server; where its output goes is the command's to say.
+    pub fn start(command: &mut Command) -> Result<Self, ProcessError> {
         let started = Instant::now();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| LoadError::Spawn { path: binary.to_owned(), error })?;
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let mut server = Self { child, started, address: String::new() };
-        let (sender, addresses) = mpsc::channel();
+        let child = command.stdin(Stdio::null()).spawn().map_err(|error| ProcessError::Spawn {
+            program: command.get_program().to_string_lossy().into_owned(),
+            error,
+        })?;
+        Ok(Self { child, started })
+    }
+
+    /// Starts a server that prints its addresses, one a line after a label, and returns once it has printed
+    /// one for each of the labels; the addresses are in the order of the labels.
+    pub fn start_announcing<const LABELS: usize>(
+        command: &mut Command,
+        labels: [&'static str; LABELS],
+    ) -> Result<(Self, [String; LABELS]), ProcessError> {
+        let mut server = Self::start(command.stdout(Stdio::piped()))?;
+        let stdout = server.child.stdout.take().expect("stdout is piped");
+        let (sender, announced) = mpsc::channel();
         // Reads to the end, so that the server never waits for a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix(ADDRESS_LABEL) {
-                    let _ = sender.send(format!("http://{}", address.trim()));
+                for (at, label) in labels.iter().enumerate() {
+                    if let Some(address) = line.strip_prefix(label) {
+                        let _ = sender.send((at, address.trim().to_owned()));
+                    }
                 }
             }
         });
-        server.address = addresses
-            .recv_timeout(READY_MAX)
-            .map_err(|_| LoadError::NotReady("ended or printed no gRPC address".to_owned()))?;
-        Ok(server)
+        let mut addresses = [const { String::new() }; LABELS];
+        while let Some(missing) = addresses.iter().position(String::is_empty) {
+            let (at, address) = announced.recv_timeout(READY_MAX).map_err(|_| {
+                ProcessError::NotReady(format!("ended or printed no {} address", labels[missing]))
+            })?;
+            addresses[at] = address;
+        }
+        Ok((server, addresses))
     }
 
     pub fn pid(&self) -> u32 {
@@ -79,8 +85,8 @@ impl SpawnedServer {
     }
 
     /// Waits until the server's health check says SERVING; returns the time since its start.
-    pub fn wait_until_serving(&self, endpoint: &Endpoint) -> Result<Duration, LoadError> {
-        drive::runtime()?.block_on(async {
+    pub fn wait_until_serving(&self, endpoint: &Endpoint) -> Result<Duration, ProcessError> {
+        super::runtime().map_err(ProcessError::Runtime)?.block_on(async {
             let mut last = "no answer".to_owned();
             while self.started.elapsed() < READY_MAX {
                 match status(endpoint).await {
@@ -90,7 +96,7 @@ impl SpawnedServer {
                 }
                 tokio::time::sleep(READY_POLL).await;
             }
-            Err(LoadError::NotReady(format!("is not ready after {} s: {last}", READY_MAX.as_secs())))
+            Err(ProcessError::NotReady(format!("is not ready after {} s: {last}", READY_MAX.as_secs())))
         })
     }
 }
@@ -113,7 +119,7 @@ impl Drop for SpawnedServer {
             }
             thread::sleep(STOP_POLL);
         }
-        anstream::eprintln!("load: the server did not stop within {} s of SIGTERM", STOP_MAX.as_secs());
+        anstream::eprintln!("the server did not stop within {} s of SIGTERM", STOP_MAX.as_secs());
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
