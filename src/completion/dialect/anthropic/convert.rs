@@ -92,7 +92,7 @@ fn add_lost(blocks: &[Block<'_>], names: &mut Vec<String>) {
     }
 }
 
-/// Returns the names of what `body`, a request in Anthropic's dialect, asks for and [`to_openai`] leaves out.
+/// Returns the names of what `body`, a request in Anthropic's dialect, asks for and `to_openai` leaves out.
 pub fn dropped(body: &Map<String, Value>) -> Vec<String> {
     let fields = body.keys().filter(|name| !CARRIED.contains(&name.as_str())).cloned();
     let tools = body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
