@@ -10,7 +10,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{wire::canned::collected, *};
 use crate::{
     completion::{
         answer::View,
@@ -177,22 +177,6 @@ fn events() -> Vec<Value> {
         json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 2 } }),
         json!({ "type": "message_stop" }),
     ]
-}
-
-/// Returns the pieces, and the error at the end when there was one.
-async fn collected(started: Started) -> (Vec<Piece>, Option<ProviderError>) {
-    let mut pieces = Vec::new();
-    let mut stream = started.pieces;
-    while let Some(next) = stream.next().await {
-        match next {
-            Ok(piece) => pieces.push(piece),
-            Err(error) => {
-                assert!(stream.next().await.is_none(), "nothing follows an error");
-                return (pieces, Some(error));
-            }
-        }
-    }
-    (pieces, None)
 }
 
 fn raws(pieces: &[Piece]) -> Vec<Value> {

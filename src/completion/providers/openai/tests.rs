@@ -1,6 +1,5 @@
 use std::{path::PathBuf, time::Duration};
 
-use futures::StreamExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -11,7 +10,7 @@ use crate::{
         answer::{Finish, Piece, View},
         attempt::Again,
         chat::Chat,
-        providers::wire::canned::{Canned, Reply, Seen, Then, read_request},
+        providers::wire::canned::{Canned, Reply, Seen, Then, collected, read_request},
     },
     config::{KeySource, OutputLimit, Protocol, TargetConfig, default_config},
 };
@@ -69,21 +68,6 @@ async fn streamed(reply: Reply) -> (Vec<Piece>, Option<ProviderError>) {
         Ok(started) => collected(started).await,
         Err(error) => (Vec::new(), Some(error)),
     }
-}
-
-async fn collected(started: Started) -> (Vec<Piece>, Option<ProviderError>) {
-    let mut pieces = Vec::new();
-    let mut all = started.pieces;
-    while let Some(piece) = all.next().await {
-        match piece {
-            Ok(piece) => pieces.push(piece),
-            Err(error) => {
-                assert!(all.next().await.is_none(), "something follows an error");
-                return (pieces, Some(error));
-            }
-        }
-    }
-    (pieces, None)
 }
 
 fn text_of(pieces: &[Piece]) -> String {

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
+use futures::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
+
+use crate::completion::{answer::Piece, attempt::ProviderError, providers::Started};
 
 /// Answers each connection once, in the order of its replies, then refuses.
 pub(in crate::completion::providers) struct Canned {
@@ -132,4 +135,22 @@ pub(in crate::completion::providers) async fn read_request(socket: &mut TcpStrea
             return None;
         }
     }
+}
+
+/// Returns the pieces of a stream, and the error at its end when there was one; nothing may follow that.
+pub(in crate::completion::providers) async fn collected(
+    started: Started,
+) -> (Vec<Piece>, Option<ProviderError>) {
+    let mut pieces = Vec::new();
+    let mut all = started.pieces;
+    while let Some(piece) = all.next().await {
+        match piece {
+            Ok(piece) => pieces.push(piece),
+            Err(error) => {
+                assert!(all.next().await.is_none(), "something follows an error");
+                return (pieces, Some(error));
+            }
+        }
+    }
+    (pieces, None)
 }
