@@ -12,6 +12,8 @@ pub mod completion;
 
 pub mod telemetry;
 
+pub mod traffic;
+
 pub mod live;
 
 pub mod server;

@@ -17,6 +17,7 @@ use crate::{
         sessions::Sessions,
     },
     telemetry,
+    traffic::Traffic,
 };
 
 /// Generation of the first configuration.
@@ -52,6 +53,7 @@ pub struct Live {
     serving: ArcSwap<Serving>,
     sessions: Arc<Sessions>,
     health: Arc<TargetHealth>,
+    traffic: Arc<Traffic>,
     ready: watch::Sender<bool>,
 }
 
@@ -61,14 +63,17 @@ impl Live {
         let config = Arc::new(config);
         let sessions = Arc::new(Sessions::new(&config.sessions));
         let health = Arc::new(TargetHealth::new(config.targets.len()));
-        let completer = Arc::new(Completer::new(Arc::clone(&config), Arc::clone(&health))?);
+        let traffic = Arc::new(Traffic::start(Arc::clone(&config)));
+        let told = Arc::clone(&traffic);
+        let completer = Completer::new(Arc::clone(&config), Arc::clone(&health))?;
+        let completer = Arc::new(completer.telling(Arc::new(move |ended| told.ended(ended))));
         let router = Router::new(config, None, Arc::clone(&sessions), Arc::clone(&health), FIRST_GENERATION)?;
-        let router = Arc::new(router);
+        let router = Arc::new(router.learning_from(traffic.offsets()));
         let complete = !router.config().classifier.enabled;
         telemetry::classifier_ready(complete);
         let (ready, _) = watch::channel(complete);
         let serving = Serving { router, completer };
-        Ok(Self { serving: ArcSwap::from_pointee(serving), sessions, health, ready })
+        Ok(Self { serving: ArcSwap::from_pointee(serving), sessions, health, traffic, ready })
     }
 
     /// Loads the configured classifier, checks it and exchanges the router for one that asks it.
@@ -91,9 +96,11 @@ impl Live {
     /// Blocks while the classifier embeds the examples of intents, if there are any. On an error the router
     /// before goes on serving.
     pub fn set_classifier(&self, classifier: Arc<dyn Classifier>) -> Result<(), RouterError> {
+        self.traffic.know_intents(classifier.describe().intents.iter().map(|intent| &*intent.0));
         let config = Arc::clone(self.router().config());
         let (sessions, health) = (Arc::clone(&self.sessions), Arc::clone(&self.health));
         let router = Router::new(config, Some(classifier), sessions, health, FIRST_GENERATION)?;
+        let router = router.learning_from(self.traffic.offsets());
         let completer = Arc::clone(&self.serving().completer);
         self.serving.store(Arc::new(Serving { router: Arc::new(router), completer }));
         telemetry::classifier_ready(true);
@@ -109,6 +116,11 @@ impl Live {
     /// Returns the router of this moment.
     pub fn router(&self) -> Arc<Router> {
         Arc::clone(&self.serving.load().router)
+    }
+
+    /// Returns the traffic log, one and the same for the process's life.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Follows whether every part that the configuration asks for is there.

@@ -134,6 +134,19 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// Takes everything, and leaves an empty one that nobody may ask.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self {
+            messages: std::mem::take(&mut self.messages),
+            context: std::mem::take(&mut self.context),
+            shape: self.shape,
+            preferences: std::mem::take(&mut self.preferences),
+            tier_cap: self.tier_cap.take(),
+            explain: self.explain,
+        }
+    }
+
     /// Returns the index of the message to judge: the last user turn, else the last message.
     pub fn judged_index(&self) -> usize {
         self.messages
@@ -257,6 +270,9 @@ pub struct Decision {
     pub intent: Option<Intent>,
     pub intent_confidence: f64,
     pub tier_scores: Vec<TierScore>,
+    /// What `tier_scores` would be had nothing been learned online; empty where that is the same.
+    #[serde(skip)]
+    pub sufficiency_base: Vec<f64>,
     pub confidence: f64,
     pub source: Source,
     pub rule: Option<Arc<str>>,
@@ -269,6 +285,10 @@ pub struct Decision {
     pub prompt_tokens_source: TokenCountSource,
     pub cost_usd_estimate: f64,
     pub baseline_cost_usd: f64,
+    /// Probability, above 0 to 1, with which this target was chosen for this request; 1 unless exploration is on.
+    pub propensity: f64,
+    /// Whether it was chosen to learn about it.
+    pub explored: bool,
     pub timings: Timings,
     /// The target that answered the session last, when that is another one.
     pub switched_from: Option<TargetRef>,

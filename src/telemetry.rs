@@ -67,6 +67,27 @@ const OVERHEAD_SECONDS: &str = "pointsman_completion_overhead_seconds";
 /// Attempts that an answered completion took.
 const ATTEMPTS_PER: &str = "pointsman_attempts_per_completion";
 
+/// Observations for learning, by how they came and whether they counted: applied, over_allowance.
+const OBSERVATIONS: &str = "pointsman_learning_observations_total";
+/// Learned offset on the logit of sufficiency, by intent and target.
+const OFFSET: &str = "pointsman_learning_offset";
+/// Decisions that try a target to learn about it.
+const EXPLORED: &str = "pointsman_explored_total";
+
+/// Requests that are not in the traffic log, by reason.
+const TRAFFIC_DROPPED: &str = "pointsman_traffic_dropped_total";
+/// Requests that the traffic store took.
+const TRAFFIC_WRITTEN: &str = "pointsman_traffic_written_total";
+/// Requests that wait to be written, those included that are being written.
+const TRAFFIC_QUEUE: &str = "pointsman_traffic_queue";
+/// Records and feedback that wait on local disk until the store is back.
+const TRAFFIC_SPOOLED: &str = "pointsman_traffic_spooled";
+/// 1 while the traffic store is there, else 0.
+const TRAFFIC_STORE_UP: &str = "pointsman_traffic_store_up";
+
+/// Feedback by whose it is and what became of it: recorded, unknown_decision, duplicate, invalid, or why not.
+const FEEDBACK: &str = "pointsman_feedback_total";
+
 /// From a rule's 20 microseconds to an overloaded second.
 const BUCKETS_S: [f64; 14] = [
     0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
@@ -147,6 +168,7 @@ fn describe() {
         UNREAD,
         "Scored requests in a language that the classifier does not read well, by language"
     );
+    describe_counter!(FEEDBACK, "Feedback by source and what became of it");
     describe_counter!(CLAIMED, "Scored requests that an intent by example claimed, by intent");
     describe_counter!(SKIPPED, "Queued requests whose caller was gone before a session was free");
     describe_gauge!(WAITING, "Requests waiting for a classifier session");
@@ -170,10 +192,18 @@ fn describe() {
     describe_gauge!(ATTEMPT_COST, "What attempts cost, US dollars, by target");
     describe_counter!(COMPLETIONS, "Completions by tier that answered and outcome");
     describe_counter!(COMPLETIONS_FAILED, "Completions that nobody answered, or not to the end, by kind");
+    describe_counter!(OBSERVATIONS, "Observations for learning, by channel and fate");
+    describe_gauge!(OFFSET, "Learned offset on the logit of sufficiency, by intent and target");
+    describe_counter!(EXPLORED, "Decisions that try a target to learn about it");
     describe_counter!(ESCALATED, "Completions that a tier above the decided one answered, by that tier");
     describe_gauge!(IN_PROGRESS, "Completions in progress");
     describe_histogram!(OVERHEAD_SECONDS, metrics::Unit::Seconds, "Time of a completion in pointsman itself");
     describe_histogram!(ATTEMPTS_PER, "Attempts that an answered completion took");
+    describe_counter!(TRAFFIC_DROPPED, "Requests that are not in the traffic log, by reason");
+    describe_counter!(TRAFFIC_WRITTEN, "Requests that the traffic store took");
+    describe_gauge!(TRAFFIC_QUEUE, "Requests that wait to be written");
+    describe_gauge!(TRAFFIC_SPOOLED, "Records and feedback that wait on local disk until the store is back");
+    describe_gauge!(TRAFFIC_STORE_UP, "1 while the traffic store is there, else 0");
 }
 
 /// What one decision adds to the metrics.
@@ -333,6 +363,45 @@ impl Drop for InProgress {
     fn drop(&mut self) {
         gauge!(IN_PROGRESS).decrement(1.0);
     }
+}
+
+/// Counts observations for learning that came by `channel`.
+pub fn observed(channel: &'static str, applied: u64, over_allowance: u64) {
+    for (fate, count) in [("applied", applied), ("over_allowance", over_allowance)] {
+        counter!(OBSERVATIONS, "channel" => channel, "fate" => fate).increment(count);
+    }
+}
+
+/// Notes a learned offset.
+pub fn offset(intent: &str, target: &str, mean: f64) {
+    gauge!(OFFSET, "intent" => intent.to_owned(), "target" => target.to_owned()).set(mean);
+}
+
+/// Counts a decision that tries a target to learn about it.
+pub fn explored() {
+    counter!(EXPLORED).increment(1);
+}
+
+/// Counts one piece of feedback.
+pub fn feedback(source: &'static str, status: &'static str) {
+    counter!(FEEDBACK, "source" => source, "status" => status).increment(1);
+}
+
+/// Counts requests that are not logged.
+pub fn traffic_dropped(reason: &'static str, records: u64) {
+    counter!(TRAFFIC_DROPPED, "reason" => reason).increment(records);
+}
+
+/// Counts requests that the traffic store took.
+pub fn traffic_written(records: u64) {
+    counter!(TRAFFIC_WRITTEN).increment(records);
+}
+
+/// Notes what waits to be written and in the spool, and whether the traffic store is there.
+pub fn traffic_waiting(queue: usize, spooled: u64, store_up: bool) {
+    gauge!(TRAFFIC_QUEUE).set(queue as f64);
+    gauge!(TRAFFIC_SPOOLED).set(spooled as f64);
+    gauge!(TRAFFIC_STORE_UP).set(if store_up { 1.0 } else { 0.0 });
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{CliError, configuration, print, show};
 use crate::{
-    config::{self, Config, KeySource},
+    config::{self, Config, KeySource, TextPolicy},
     live::{Live, LiveError},
     routing::{Router, intents::review},
 };
@@ -36,9 +36,13 @@ pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliE
         return print(&schema);
     }
     let path = arguments.file.clone().or_else(|| global.map(Path::to_owned));
-    let config = configuration(path.as_ref())?;
-    let summary =
-        show::config(&config) + &show::providers(&config, readable) + &show::warnings(&warnings(&config));
+    let mut config = configuration(path.as_ref())?;
+    let summary = show::config(&config)
+        + &show::providers(&config, readable)
+        + &show::traffic(&config)
+        + &show::warnings(&warnings(&config));
+    // Checking logs nothing, and leaves alone what a server writes to.
+    config.traffic.enabled = false;
     let live = Live::start(config)?;
     let router = live.router();
     let classifier = &router.config().classifier;
@@ -83,6 +87,21 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     if !config.budgets.is_empty() && config.spend_file.is_none() {
         warnings.push("budgets: without spend.file a restart forgets what was spent".to_owned());
+    }
+    let traffic = &config.traffic;
+    if let Err(missing) = traffic.complete() {
+        warnings.push(format!("{missing}: serve will not start without it"));
+    }
+    let hashes = std::iter::once(&traffic.text).chain(traffic.tenant_text.values());
+    if traffic.enabled
+        && traffic.hash_key.is_none()
+        && hashes.into_iter().any(|&text| text == TextPolicy::Hash)
+    {
+        warnings
+            .push("traffic: without hash_key hashes of likely texts can be found out by trying".to_owned());
+    }
+    if config.learning.explore.is_some() && !config.learning.enabled {
+        warnings.push("learning.explore: nothing is tried out while learning is off".to_owned());
     }
     warnings
 }

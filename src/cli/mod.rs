@@ -5,24 +5,28 @@
 mod admin;
 mod check;
 mod eval;
+mod learning;
 mod lines;
 mod route;
 mod serve;
 mod show;
 mod spend;
 mod targets;
+mod traffic;
+mod when;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
-    config::{Config, ConfigError, default_config, read_file},
+    config::{Config, ConfigError, MissingSecret, default_config, read_file},
     evaluation::report::ReportError,
     live::{LiveError, StartError},
     routing::{RouteError, RouterError, admit::BadRequest},
     server::ServerError,
     telemetry::{self, LogFormat},
+    traffic::{erase::EraseError, export::ExportError, replay::SourceError, store::StoreError},
 };
 
 /// Reads each LLM request and sends it to the cheapest model that will answer it well.
@@ -54,6 +58,9 @@ Examples:
   pointsman spend
   pointsman check pointsman.toml
   pointsman eval labelled.jsonl
+  pointsman eval --traffic --since 7d --quality 0.4,0.6
+  pointsman traffic stats --since 7d
+  pointsman traffic export --since 1d --out exports
 
 Exit codes: 0 good, 1 failed, 2 usage or configuration.";
 
@@ -67,12 +74,18 @@ enum Command {
     ///
     /// Looks for each provider's keys, and calls nobody to try them.
     Check(check::CheckArguments),
-    /// Measure the router on labelled files, beside baselines.
+    /// Measure the router on labelled files beside baselines, or another setting on logged traffic.
     Eval(Box<eval::EvalArguments>),
     /// Show a running server's targets, and which of them take calls.
     Targets(targets::TargetsArguments),
     /// Show a running server's spend, savings and budgets.
     Spend(spend::SpendArguments),
+    /// Show or forget what was learned online from feedback and outcomes.
+    Learning(learning::LearningArguments),
+    /// Look at, export and delete what was logged.
+    ///
+    /// Reads the configured store itself, and works while a server writes to it.
+    Traffic(Box<traffic::TrafficArguments>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -87,6 +100,8 @@ enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Secret(#[from] MissingSecret),
+    #[error(transparent)]
     Router(#[from] RouterError),
     #[error(transparent)]
     Start(#[from] StartError),
@@ -100,6 +115,10 @@ enum CliError {
     Route(#[from] RouteError),
     #[error("{what}: {error}")]
     Io { what: String, error: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// Some lines failed; each was said where it stood.
     #[error("{failed} of {all} lines got no decision")]
     Lines { failed: usize, all: usize },
@@ -114,6 +133,17 @@ enum CliError {
     BadLines(Vec<String>),
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A traffic log that cannot be read.
+    #[error(transparent)]
+    TrafficSource(#[from] SourceError),
+    /// A traffic log that holds nothing for what was asked.
+    #[error("{0}")]
+    Nothing(String),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// It was stopped before its end.
+    #[error("{0}")]
+    Interrupted(String),
     /// Figures that fall short, each with what was asked for.
     #[error("{} gate{} missed\n  {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("\n  "))]
     Gates(Vec<String>),
@@ -136,19 +166,27 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Secret(_)
             | Self::Router(_)
             | Self::Start(_)
             | Self::Request(_)
             | Self::Usage(_)
+            | Self::Export(ExportError::Destination(_))
             | Self::Live(LiveError::Fit(_)) => 2,
             Self::Live(_)
             | Self::Server(_)
             | Self::Route(_)
             | Self::Admin(_)
+            | Self::Store(_)
+            | Self::Erase(_)
             | Self::Io { .. }
             | Self::Lines { .. }
             | Self::BadLines(_)
+            | Self::TrafficSource(_)
+            | Self::Nothing(_)
             | Self::Report(_)
+            | Self::Export(ExportError::Write { .. })
+            | Self::Interrupted(_)
             | Self::Gates(_) => 1,
         }
     }
@@ -186,6 +224,8 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Check(check) => check::run(&check, arguments.config.as_deref()),
         Command::Targets(targets) => targets::run(&targets, &config()?),
         Command::Spend(spend) => spend::run(&spend, &config()?),
+        Command::Learning(learning) => learning::run(&learning, &config()?),
+        Command::Traffic(traffic) => traffic::run(&traffic, &config()?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pointsman", &mut script);

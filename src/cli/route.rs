@@ -63,10 +63,16 @@ pub struct RouteArguments {
 }
 
 /// Returns a configuration by which every line of a file is decided on its own, whatever lines came before
-/// it, and however busy the machine is.
+/// it, and however busy the machine is; nothing is logged, since nobody is served.
 pub fn offline(mut config: Config) -> Config {
     config.sessions.floor = SessionFloor::Off;
     config.sessions.sticky = false;
+    unhurried(config)
+}
+
+/// Returns a configuration by which every request is scored, however busy the machine is, and none logged.
+pub fn unhurried(mut config: Config) -> Config {
+    config.traffic.enabled = false;
     config.classifier.wait_max = OFFLINE_WAIT_MAX;
     config.classifier.queue_max = config.classifier.queue_max.max(lines::IN_FLIGHT);
     config

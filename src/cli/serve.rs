@@ -20,6 +20,9 @@ const CUT_SHORT: i32 = 1;
 /// How long the end waits for a classifier that is still loading: some tenths of a second are usual.
 const LOAD_END_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long the calls that the drain has cut are given to end.
+const CUT_CALLS_MAX: Duration = Duration::from_millis(200);
+
 /// Printed after the addresses, so that nobody takes a demo for the real thing.
 const DEMO_NOTICE: &str = "demo  answers are scripted: no model is called, nothing leaves this machine";
 
@@ -44,6 +47,9 @@ pub struct ServeArguments {
     /// demo:weak, demo:down, demo:rate-limit, demo:cut, demo:slow, demo:json or demo:tool shows what follows.
     #[arg(long)]
     demo: bool,
+    /// Log no request and take no feedback, whatever the configuration says; nothing is learned either.
+    #[arg(long)]
+    no_traffic: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,13 +97,30 @@ pub fn run(arguments: &ServeArguments, mut config: Config) -> Result<(), CliErro
     if arguments.demo {
         config = config.with_demo_providers();
     }
+    if arguments.no_traffic {
+        config.traffic.enabled = false;
+        config.learning.enabled = false;
+    }
+    config.traffic.complete()?;
     telemetry::init_metrics();
     let live = Arc::new(Live::start(config)?);
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(live, arguments.demo.then_some(DEMO_NOTICE)));
-    // Intents by example may take minutes to embed: that must not hold up the end.
-    runtime.shutdown_background();
+    let outcome = runtime.block_on(serve(Arc::clone(&live), arguments.demo.then_some(DEMO_NOTICE)));
+    // Calls that the drain has cut end here, and the log gets to know of them. Intents by example may take minutes
+    // to embed: that must not hold up the end.
+    runtime.shutdown_timeout(CUT_CALLS_MAX);
+    stop(&live)?;
     outcome
+}
+
+/// Writes what the traffic log still holds.
+fn stop(live: &Live) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| CliError::Io { what: "starting the runtime".to_owned(), error })?;
+    runtime.block_on(live.traffic().stop());
+    Ok(())
 }
 
 /// Arguments may have moved listeners to where others reach them.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Reset, Style};
 
 use crate::{
-    config::{Config, KeySource, ProviderConfig},
+    config::{Config, KeySource, ProviderConfig, Retention},
     prompt::{Decision, TokenCountSource},
     routing::{
         Router,
@@ -206,6 +206,40 @@ pub fn providers(config: &Config, readable: impl Fn(&KeySource) -> bool) -> Stri
         );
     }
     text
+}
+
+/// Returns where requests are logged and what is learned from them, each on a line of its own after a line break.
+pub fn traffic(config: &Config) -> String {
+    let (traffic, learning) = (&config.traffic, &config.learning);
+    let log = if traffic.enabled {
+        let tenants = match traffic.tenant_text.len() {
+            0 => String::new(),
+            tenants => format!(", otherwise for {tenants} tenant{}", if tenants == 1 { "" } else { "s" }),
+        };
+        let (store, text) = (traffic.store.described(), traffic.text.as_str());
+        format!("{store}, text {text}{tenants}, kept {}", kept(traffic.retention))
+    } else {
+        "off".to_owned()
+    };
+    let learned = match (learning.enabled, learning.explore) {
+        (false, _) => "off".to_owned(),
+        (true, None) => "on, nothing is tried out".to_owned(),
+        (true, Some(explore)) => format!("on, {} % of requests explore", explore.rate * 100.0),
+    };
+    format!("\n{LABEL}traffic{RESET}    {log}\n{LABEL}learning{RESET}   {learned}")
+}
+
+fn kept(retention: Retention) -> String {
+    const DAY_S: u64 = 86_400;
+    const GIB: f64 = (1_u64 << 30) as f64;
+    let age = retention.age_max.map(|age| format!("{} days", age.as_secs() / DAY_S));
+    let bytes = retention.bytes_max.map(|bytes| format!("{:.2} GiB", bytes as f64 / GIB));
+    match (age, bytes) {
+        (Some(age), Some(bytes)) => format!("{age} and at most {bytes}"),
+        (Some(limit), None) => limit,
+        (None, Some(bytes)) => format!("up to {bytes}"),
+        (None, None) => "for ever".to_owned(),
+    }
 }
 
 /// Returns warnings, each on a line of its own after a line break.

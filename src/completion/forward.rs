@@ -23,13 +23,13 @@ use super::{
 use crate::config::StreamQuality;
 
 /// Sends what was held back and what follows, and accounts for the attempt however it ends.
-pub async fn forward(run: Run, ready: Ready, events: Sender<StreamEvent>) {
+pub async fn forward(mut run: Run, ready: Ready, events: Sender<StreamEvent>) {
+    let overhead = run.begin_sending();
     let Ok(end) = events.clone().try_reserve_owned() else {
         run.remember(ready.open.place(), ready.weakness.as_ref());
         ready.open.settle(Outcome::Abandoned);
         return;
     };
-    let overhead = run.overhead();
     let Ready { mut open, permit, held, rest, weakness, checked, .. } = ready;
     let stall = run.completer.config().completion.stream.caller_stall;
     let link = Link { events: &events, stall, deadline: run.deadline.into() };

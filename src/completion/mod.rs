@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod chat;
 pub mod cost;
 pub mod dialect;
+pub mod ended;
 mod forward;
 mod hold;
 mod judge;
@@ -37,6 +38,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::{
     breaker::Breakers,
     chat::Chat,
+    ended::OnEnd,
     forward::forward,
     outcome::{Completion, Failure, FailureKind, Opening, Streaming},
     pace::{Pace, Streamed},
@@ -81,6 +83,7 @@ pub struct Completer {
     spend: Arc<Spend>,
     pace: Pace,
     slots: Arc<Semaphore>,
+    on_end: Option<OnEnd>,
 }
 
 /// Why completions cannot be made at all.
@@ -112,10 +115,18 @@ impl Completer {
             spend: Arc::new(Spend::open(&config)?),
             pace: Pace::new(config.targets.len()),
             slots: Arc::new(Semaphore::new(config.completion.concurrent_max)),
+            on_end: None,
             providers,
             health,
             config,
         })
+    }
+
+    /// Tells `on_end` of every completion that was decided for, however it ends.
+    #[must_use]
+    pub fn telling(mut self, on_end: OnEnd) -> Self {
+        self.on_end = Some(on_end);
+        self
     }
 
     /// Returns the configuration that completions follow.
@@ -190,7 +201,7 @@ impl Completer {
                 }
                 Step::Done(End::Answered) => unreachable!("a good answer is returned at once"),
             };
-            let (waiting, worked) = (clock(), run.ledger.worked());
+            run.wait();
             // A timer of no time still waits for the clock's next millisecond.
             if !next.wait.is_zero() {
                 tokio::time::sleep(next.wait).await;
@@ -201,9 +212,7 @@ impl Completer {
             {
                 taken.weaken(weakness);
             }
-            // What is done between two waits is pointsman's own time.
-            let worked = run.ledger.worked() - worked;
-            run.waited += (clock() - waiting).saturating_sub(worked);
+            run.go_on();
             let Some(taken) = taken else { continue };
             if taken.weakness().is_none() {
                 if let Some(weak) = fallback {

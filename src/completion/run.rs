@@ -1,10 +1,7 @@
 //! One completion on its way: what was decided, what was tried, and the account at its end.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,6 +14,7 @@ use super::{
     chat::Chat,
     clock,
     cost::baseline_cost_usd,
+    ended::{Ended, Ending},
     ledger::{Ledger, OpenAttempt},
     leg::{Ready, Whole},
     outcome::{Completion, Failure, FailureKind, Opening, Summary},
@@ -59,19 +57,37 @@ pub struct Run {
     allowed: Duration,
     /// Kept at the end of the deadline to send a weak stream that is at hand.
     reserve: Duration,
-    /// Time spent waiting for providers and back-off.
-    pub waited: Duration,
-    /// Whether it ended with an account; one that did not was hung up on.
-    ended: AtomicBool,
+    /// Time spent waiting for providers and back-off, as far as that is over.
+    waited: Duration,
+    /// When the wait of now began, and what attempts had worked by then.
+    waits: Option<(Instant, Duration)>,
+    /// What the time in pointsman itself was when the answer began to be sent: what follows is the caller's and the
+    /// provider's time.
+    overhead_kept: Option<Duration>,
+    /// Set where it ended with an account; one without was hung up on.
+    ending: OnceLock<Ending>,
     _slot: OwnedSemaphorePermit,
     _progress: telemetry::InProgress,
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if !self.ended.load(Ordering::Relaxed) {
+        let ending = self.ending.take().unwrap_or_else(|| {
             telemetry::completion_failed("hung_up");
-        }
+            Ending::HungUp
+        });
+        let Some(on_end) = &self.completer.on_end else { return };
+        let attempts = self.ledger.attempts();
+        on_end(Ended {
+            config: Arc::clone(&self.completer.config),
+            prompt: self.prompt.take(),
+            decision: Arc::clone(&self.decision),
+            cost_usd: attempts.iter().map(|attempt| attempt.cost_usd).sum(),
+            attempts,
+            how: ending,
+            latency: self.ledger.elapsed(),
+            overhead: self.overhead(),
+        });
     }
 }
 
@@ -174,6 +190,18 @@ impl Run {
                 "none of the targets {} names a provider that can be called: add [[providers]] entries",
                 named.join(", ")
             );
+            if let Some(on_end) = &completer.on_end {
+                on_end(Ended {
+                    config: Arc::clone(&completer.config),
+                    prompt: job.prompt,
+                    decision: Arc::clone(&decision),
+                    attempts: Vec::new(),
+                    how: Ending::Failed(FailureKind::Unconfigured),
+                    cost_usd: 0.0,
+                    latency: clock().saturating_duration_since(job.received),
+                    overhead: clock().saturating_duration_since(job.received),
+                });
+            }
             let mut failure = Failure::before(FailureKind::Unconfigured, message, None);
             failure.decision = Some(decision);
             return Err(failure);
@@ -202,7 +230,9 @@ impl Run {
             allowed,
             reserve: Duration::ZERO,
             waited: Duration::ZERO,
-            ended: AtomicBool::new(false),
+            waits: None,
+            overhead_kept: None,
+            ending: OnceLock::new(),
             _slot: slot,
             _progress: telemetry::in_progress(),
         })
@@ -322,7 +352,13 @@ impl Run {
         let baseline_usd = summary.baseline_cost_usd;
         self.completer.spend.add(&self.prompt.context, this.tier, 0.0, baseline_usd, SystemTime::now());
         self.remember(place, summary.weak.as_ref());
-        self.ended.store(true, Ordering::Relaxed);
+        self.end(Ending::Answered {
+            target: summary.target.clone(),
+            tier: Arc::clone(&summary.tier),
+            escalated: summary.escalated,
+            weak: summary.weak.clone(),
+            baseline_cost_usd: summary.baseline_cost_usd,
+        });
         telemetry::completed(&telemetry::CompletionMetrics {
             tier: &summary.tier,
             outcome: if summary.weak.is_some() { "weak" } else { "answered" },
@@ -383,7 +419,7 @@ impl Run {
     }
 
     fn failure(&self, kind: FailureKind, message: String, attempts: Vec<Attempt>) -> Box<Failure> {
-        self.ended.store(true, Ordering::Relaxed);
+        self.end(Ending::Failed(kind));
         telemetry::completion_failed(kind.as_str());
         let now = clock();
         let retry_after = attempts.iter().filter_map(|attempt| self.again_in(attempt, now)).min();
@@ -398,6 +434,11 @@ impl Run {
         })
     }
 
+    fn end(&self, ending: Ending) {
+        let first = self.ending.set(ending).is_ok();
+        debug_assert!(first, "a completion ends once");
+    }
+
     /// Returns when this attempt's target may answer again, as far as somebody said.
     fn again_in(&self, attempt: &Attempt, now: Instant) -> Option<Duration> {
         match &attempt.outcome {
@@ -410,9 +451,34 @@ impl Run {
         }
     }
 
-    /// Returns the time spent in pointsman itself so far.
+    /// Notes that from now on a provider, or back-off, is waited for.
+    pub fn wait(&mut self) {
+        self.waits = Some((clock(), self.ledger.worked()));
+    }
+
+    /// Notes that the wait is over.
+    pub fn go_on(&mut self) {
+        self.waited += self.waiting();
+        self.waits = None;
+    }
+
+    /// Returns how long the wait of now has been; what was done meanwhile is pointsman's own time.
+    fn waiting(&self) -> Duration {
+        let Some((since, worked)) = self.waits else { return Duration::ZERO };
+        let worked = self.ledger.worked().saturating_sub(worked);
+        clock().saturating_duration_since(since).saturating_sub(worked)
+    }
+
+    /// Returns the time spent in pointsman itself so far, or until the answer began to be sent.
     pub fn overhead(&self) -> Duration {
-        self.ledger.elapsed().saturating_sub(self.waited)
+        let spent = || self.ledger.elapsed().saturating_sub(self.waited + self.waiting());
+        self.overhead_kept.unwrap_or_else(spent)
+    }
+
+    /// Notes that the answer begins to be sent; returns the time spent in pointsman itself.
+    pub fn begin_sending(&mut self) -> Duration {
+        let overhead = self.overhead();
+        *self.overhead_kept.get_or_insert(overhead)
     }
 
     fn tier_name(&self, tier: Tier) -> Arc<str> {

@@ -17,6 +17,7 @@ use super::{
     check_rules::check_rules,
     check_server::check_server,
     check_targets::{check_targets, check_tiers},
+    check_traffic::{check_learning, check_traffic},
     duplicates,
     file::File,
     read::SourceText,
@@ -59,6 +60,8 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
     let completion = check_completion(&file.completion, deadline, &names, source);
     let budgets = check_budgets(&file.budgets, &names, source);
     let spend_file = check_spend(&file.spend, folder, source);
+    let traffic = check_traffic(&file.traffic, folder, source);
+    let learning = check_learning(&file.learning, &traffic, source);
     let limits = Limits {
         messages_max: within(
             file.limits.messages_max,
@@ -118,6 +121,8 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
         completion,
         budgets,
         spend_file,
+        traffic,
+        learning,
     })
 }
 

@@ -383,7 +383,8 @@ fn check_keys(
     keys
 }
 
-fn key_source(text: &str, folder: Option<&Path>) -> Result<KeySource, &'static str> {
+/// Returns where a secret is read from, or what is wrong with the text; never anything of the text itself.
+pub fn key_source(text: &str, folder: Option<&Path>) -> Result<KeySource, &'static str> {
     if let Some(name) = text.strip_prefix("env:") {
         let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
         let valid = name.starts_with(letter)

@@ -6,7 +6,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::file_completion::{BudgetFile, CompletionFile, ProviderFile, SpendFile, TimeoutsFile};
+use super::{
+    file_completion::{BudgetFile, CompletionFile, ProviderFile, SpendFile, TimeoutsFile},
+    file_traffic::{LearningFile, TrafficFile},
+};
 
 /// A whole configuration file. A section that is present replaces the built-in one.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -40,6 +43,10 @@ pub struct File {
     pub budgets: Vec<BudgetFile>,
     /// What is kept of what was spent.
     pub spend: SpendFile,
+    /// The log of requests and of feedback about them.
+    pub traffic: TrafficFile,
+    /// Learning from feedback and outcomes, while serving.
+    pub learning: LearningFile,
 }
 
 /// Listeners, sizes and shutdown.

@@ -12,13 +12,18 @@ mod check_providers;
 mod check_rules;
 mod check_server;
 mod check_targets;
+mod check_traffic;
 pub mod completion;
 mod file;
 mod file_completion;
+mod file_traffic;
 pub mod read;
+mod secret;
+mod traffic;
 
 use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use self::traffic::*;
 pub use self::{
     check_providers::{BETA_MAX, is_beta, is_loopback},
     check_rules::compile as compile_pattern,
@@ -64,6 +69,8 @@ pub struct Config {
     pub budgets: Vec<BudgetConfig>,
     /// Where spend is kept across restarts; `None`: nowhere.
     pub spend_file: Option<PathBuf>,
+    pub traffic: TrafficConfig,
+    pub learning: LearningConfig,
 }
 
 impl Config {

@@ -74,7 +74,7 @@ fn over_defaults(file: File, source: &SourceText<'_>, defaults: File) -> File {
     }
     pick!(
         server, limits, classifier, policy, sessions, tiers, targets, rules, intents, providers, completion,
-        budgets, spend
+        budgets, spend, traffic, learning
     )
 }
 
@@ -226,10 +226,11 @@ fn holds_below(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     }
 }
 
-/// Returns the message without the text that was found where none belongs: in a provider it may be a key.
+/// Returns the message without the text that was found where none belongs: in a provider it may be a key, in the
+/// traffic log the address of a database with its password.
 fn without_secrets(path: Option<&str>, message: String) -> String {
-    let in_providers = path.is_none_or(|path| path.starts_with("providers"));
-    match (in_providers, message.find("string \""), message.rfind('"')) {
+    let near_secrets = path.is_none_or(|path| path.starts_with("providers") || path.starts_with("traffic"));
+    match (near_secrets, message.find("string \""), message.rfind('"')) {
         (true, Some(start), Some(end)) => {
             format!("{}string{}", &message[..start], &message[end + 1..])
         }

@@ -13,11 +13,13 @@ pub mod gates;
 pub mod judge;
 pub mod metrics;
 pub mod notes;
+pub mod off_policy;
 mod outcomes;
 pub mod report;
 pub mod sample;
 pub mod tfidf;
 pub mod views;
+pub mod what_if;
 
 use std::{collections::BTreeMap, sync::Arc};
 

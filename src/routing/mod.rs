@@ -11,6 +11,7 @@ pub mod cost;
 pub mod health;
 pub mod intents;
 pub mod language;
+pub mod learning;
 pub mod line;
 mod patterns;
 pub mod policy;
@@ -25,12 +26,18 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
+
 use self::{
     classifier::{Classifier, ClassifyError, StageTimes},
     cost::{TokenCount, count_by_density, count_by_length},
     health::TargetHealth,
     intents::{ExampleIntents, LearnError},
-    policy::{Choice, Evidence, Last, NoTarget, Question, decide, needs_scores, sufficiency},
+    learning::{Estimate, Offsets},
+    policy::{
+        Choice, Evidence, Exploration, Last, NoTarget, Question, decide, decide_trial, explore,
+        judged_intent, needs_scores, sufficiency,
+    },
     reader::{Read, Reader},
     rules::{Hits, RuleSet, RulesError},
     sessions::Sessions,
@@ -92,6 +99,8 @@ pub struct Router {
     reader: Option<Reader>,
     sessions: Arc<Sessions>,
     health: Arc<TargetHealth>,
+    /// What was learned, as of this moment; `None` when learning is off.
+    offsets: Option<Arc<ArcSwap<Offsets>>>,
 }
 
 impl Router {
@@ -109,7 +118,14 @@ impl Router {
     ) -> Result<Self, RouterError> {
         let rules = RuleSet::compile(&config)?;
         let reader = classifier.map(|classifier| Reader::new(&config, classifier)).transpose()?;
-        Ok(Self { config, generation, rules, reader, sessions, health })
+        Ok(Self { config, generation, rules, reader, sessions, health, offsets: None })
+    }
+
+    /// Adds what is learned while serving, where the configuration's `learning` is on.
+    #[must_use]
+    pub fn learning_from(self, offsets: Arc<ArcSwap<Offsets>>) -> Self {
+        let offsets = self.config.learning.enabled.then_some(offsets);
+        Self { offsets, ..self }
     }
 
     /// Returns the configuration behind this router's decisions.
@@ -149,6 +165,23 @@ impl Router {
     /// Decides like [`Router::route`], and says who else may answer. Who does is for the caller to tell, by
     /// [`Router::served`].
     pub async fn plan(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Routed, RouteError> {
+        self.plan_as(uuid::Uuid::now_v7(), prompt, deadline).await
+    }
+
+    /// Decides like [`Router::route`] for a request that was decided before, under its id: what is drawn by the id
+    /// comes out as it did then.
+    pub async fn route_again(&self, id: uuid::Uuid, prompt: &Prompt) -> Result<Decision, RouteError> {
+        let Routed { decision, ladder } = self.plan_as(id, prompt, None).await?;
+        self.served(&prompt.context, ladder[0].targets[0], decision.prompt_tokens);
+        Ok(decision)
+    }
+
+    async fn plan_as(
+        &self,
+        id: uuid::Uuid,
+        prompt: &Prompt,
+        deadline: Option<Instant>,
+    ) -> Result<Routed, RouteError> {
         let started = Instant::now();
         let mut tokens = count_by_length(prompt);
         let hits = self.rules.hits(prompt, tokens.tokens);
@@ -167,14 +200,17 @@ impl Router {
         }
 
         let read = Instant::now();
-        let id = uuid::Uuid::now_v7();
         let session = self.sessions.recall(&prompt.context);
+        let evidence = self.evidence(&reading);
+        let known = self.known(&hits, evidence);
+        let offsets: Vec<Option<f64>> =
+            known.iter().map(|known| known.map(|estimate| estimate.mean)).collect();
         let question = Question {
             config: &self.config,
             prompt,
             tokens,
             hits: &hits,
-            evidence: self.evidence(&reading),
+            evidence,
             session_floor: session.floor,
             session_last: session.last.and_then(|last| {
                 let target = self.config.target_named(&last.target.0)?;
@@ -183,11 +219,13 @@ impl Router {
             // By the clock that breakers follow.
             refusing: &self.health.refusing(tokio::time::Instant::now().into_std()),
             seed: order_seed(prompt, &id),
+            offsets: &offsets,
         };
-        let mut choice = decide(&question).map_err(|no_target| {
-            telemetry::refused("no_target");
-            RouteError::NoTarget(no_target)
-        })?;
+        let Tried { mut choice, propensity, explored } =
+            self.try_some(&question, &known, &id).map_err(|no_target| {
+                telemetry::refused("no_target");
+                RouteError::NoTarget(no_target)
+            })?;
         if let Some(needed) = choice.needed {
             self.sessions.needed(&prompt.context, needed);
         }
@@ -202,9 +240,44 @@ impl Router {
         };
         let above = std::mem::take(&mut choice.above);
         let decided = Rung { tier: choice.tier, targets: choice.targets.clone() };
-        let decision = self.decision(Parts { id, prompt, tokens, hits, reading, choice, timings });
+        let decision =
+            self.decision(Parts { id, prompt, tokens, hits, reading, choice, propensity, explored, timings });
         self.count(&decision, started);
         Ok(Routed { decision, ladder: std::iter::once(decided).chain(above).collect() })
+    }
+
+    /// Returns what was learned about each target at the prompt's intent; empty when that is nothing.
+    fn known(&self, hits: &Hits, evidence: Evidence<'_>) -> Vec<Option<Estimate>> {
+        let Some(offsets) = &self.offsets else { return Vec::new() };
+        match evidence {
+            Evidence::Scores { .. } => judged_intent(hits, evidence)
+                .map_or_else(Vec::new, |(intent, _)| offsets.load().at(&intent.0, &self.config)),
+            // Without scores there is nothing that an offset could move.
+            Evidence::NotAsked | Evidence::None { .. } => Vec::new(),
+        }
+    }
+
+    /// Decides, and now and then tries another target than the best known one.
+    fn try_some(
+        &self,
+        question: &Question<'_>,
+        known: &[Option<Estimate>],
+        id: &uuid::Uuid,
+    ) -> Result<Tried, NoTarget> {
+        let best = decide(question)?;
+        let learning = &self.config.learning;
+        let Some(config) = learning.explore.filter(|_| self.offsets.is_some()) else {
+            return Ok(Tried { propensity: best.order_chance, choice: best, explored: false });
+        };
+        let prior = Estimate { mean: 0.0, sd: learning.prior_sd };
+        let exploration = Exploration { config, prior, known, seed: id.as_u64_pair().1 };
+        let (trial, propensity) = explore(question, &best, &exploration);
+        let Some(trial) = trial else {
+            return Ok(Tried { choice: best, propensity, explored: false });
+        };
+        telemetry::explored();
+        let choice = decide_trial(question, trial)?;
+        Ok(Tried { choice, propensity, explored: true })
     }
 
     /// Reads the prompt, or says why the decision goes on without scores.
@@ -245,7 +318,7 @@ impl Router {
     }
 
     fn decision(&self, parts: Parts<'_>) -> Decision {
-        let Parts { id, prompt, tokens, hits, reading, choice, timings } = parts;
+        let Parts { id, prompt, tokens, hits, reading, choice, propensity, explored, timings } = parts;
         let target = |index: TargetIndex| {
             let target = self.config.target(index);
             TargetRef {
@@ -255,16 +328,19 @@ impl Router {
             }
         };
         let scores = reading.scores();
-        let tier_scores = match (scores, &self.reader) {
-            (Some(scores), Some(reader)) => (0..self.config.tiers.len())
-                .map(Tier)
-                .map(|tier| TierScore {
-                    tier: Arc::clone(&self.config.tier(tier).name),
-                    sufficiency: sufficiency(scores, reader.levels(), tier),
-                })
-                .collect(),
+        let tiers = self.config.tiers.iter().map(|tier| Arc::clone(&tier.name));
+        let tier_scores: Vec<TierScore> = tiers
+            .zip(&choice.sufficiency)
+            .map(|(tier, &sufficiency)| TierScore { tier, sufficiency })
+            .collect();
+        let sufficiency_base = match (scores, &self.reader) {
+            (Some(scores), Some(reader)) => {
+                (0..tier_scores.len()).map(|at| sufficiency(scores, reader.levels(), Tier(at))).collect()
+            }
             _ => Vec::new(),
         };
+        let sufficiency_base =
+            if sufficiency_base == choice.sufficiency { Vec::new() } else { sufficiency_base };
         Decision {
             decision_id: id.to_string(),
             tier: Arc::clone(&self.config.tier(choice.tier).name),
@@ -273,6 +349,7 @@ impl Router {
             intent: choice.intent,
             intent_confidence: choice.intent_confidence,
             tier_scores,
+            sufficiency_base,
             confidence: choice.confidence,
             source: choice.source,
             rule: choice.rule,
@@ -285,6 +362,8 @@ impl Router {
             prompt_tokens_source: tokens.source,
             cost_usd_estimate: choice.cost_usd,
             baseline_cost_usd: choice.baseline_usd,
+            propensity,
+            explored,
             timings,
             switched_from: choice.switched_from.map(target),
             switch_cost_usd: choice.switch_cost_usd,
@@ -319,7 +398,16 @@ struct Parts<'a> {
     hits: Hits,
     reading: Reading,
     choice: Choice,
+    propensity: f64,
+    explored: bool,
     timings: Timings,
+}
+
+/// A choice, and how it came about.
+struct Tried {
+    choice: Choice,
+    propensity: f64,
+    explored: bool,
 }
 
 /// What the classifier said, if it was asked.

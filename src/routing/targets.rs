@@ -30,6 +30,8 @@ pub struct OpenTier {
     pub broken: Vec<TargetIndex>,
     /// Whether the session's last target was moved to the front.
     pub session_moved: bool,
+    /// Who came first before what was learned moved others ahead.
+    pub usual: Option<TargetIndex>,
 }
 
 /// Returns the targets that can take the request, and why the others cannot.
@@ -69,7 +71,8 @@ fn open_beside(refusing: &[TargetIndex], question: &Question<'_>, bounds: &Bound
             }
         }
         let session_moved = put_in_order(&mut targets, tier.order, question);
-        OpenTier { tier: Tier(at), targets, broken, session_moved }
+        let usual = targets.first().copied();
+        OpenTier { tier: Tier(at), targets, broken, session_moved, usual }
     };
     let tiers = (0..config.tiers.len()).map(&mut open_tier).collect();
     OpenTargets { tiers, dropped, breakers_ignored: false }

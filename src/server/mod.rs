@@ -5,6 +5,7 @@
 
 mod convert;
 mod failure;
+mod feedback;
 mod grpc;
 mod http;
 mod in_flight;

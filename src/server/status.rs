@@ -5,7 +5,7 @@ use tonic_types::{
     BadRequest as BadRequestDetail, ErrorDetails, FieldViolation, PreconditionViolation, StatusExt,
 };
 
-use super::proto;
+use super::{feedback::NotTaken, proto};
 use crate::routing::{RouteError, admit::BadRequest};
 
 /// How long a client should wait after RESOURCE_EXHAUSTED: a full queue of short prompts is worked
@@ -62,6 +62,24 @@ fn code(error: &RouteError) -> Code {
         RouteError::NoTarget(_) => Code::FailedPrecondition,
         RouteError::Overloaded => Code::ResourceExhausted,
     }
+}
+
+/// Returns the status of feedback that is valid and was not taken.
+pub fn not_taken(why: NotTaken) -> Status {
+    let mut details = ErrorDetails::new();
+    let code = match why {
+        NotTaken::Off => {
+            let violation = PreconditionViolation::new("TRAFFIC_LOG", "traffic.enabled", why.to_string());
+            details.set_precondition_failure(vec![violation]);
+            Code::FailedPrecondition
+        }
+        NotTaken::NoRoom | NotTaken::Overloaded => Code::ResourceExhausted,
+        NotTaken::Unavailable => Code::Unavailable,
+    };
+    if let Some(after) = why.retry_after() {
+        details.set_retry_info(Some(after));
+    }
+    Status::with_error_details(code, why.to_string(), details)
 }
 
 /// Returns a bad request as the error of one item of a batch.

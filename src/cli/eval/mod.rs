@@ -3,6 +3,7 @@
 mod input;
 mod output;
 mod table;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +43,7 @@ const SEED: u64 = 1;
 #[command(after_help = HELP)]
 pub struct EvalArguments {
     /// Labelled files, one JSON object a line, plain or gzip ("-": stdin). Each becomes a section.
-    #[arg(required = true, value_name = "FILE.jsonl[.gz]")]
+    #[arg(required_unless_present = "traffic", value_name = "FILE.jsonl[.gz]")]
     files: Vec<PathBuf>,
     /// Name of a section, in the order of the files; a section without one is called as its file.
     #[arg(long = "name", value_name = "NAME")]
@@ -68,6 +69,8 @@ pub struct EvalArguments {
     /// Seed of the resamples and of the random baseline.
     #[arg(long, value_name = "N", default_value_t = SEED)]
     seed: u64,
+    #[command(flatten)]
+    what_if: traffic::TrafficArguments,
 }
 
 const HELP: &str = "\
@@ -96,16 +99,27 @@ Examples:
   pointsman eval labelled.jsonl
   pointsman eval --no-rules --report out a.jsonl.gz b.jsonl.gz
   pointsman eval --json --gates gates.toml dev.jsonl > figures.json
+  pointsman eval --traffic --since 7d --quality 0.4,0.5,0.6 --out what-if.html
+  pointsman eval --traffic export/ --config new.toml --bundle onnx/next
 
-docs/metrics.md defines every figure.";
+docs/metrics.md defines every figure of labelled files, docs/traffic.md those of --traffic.";
 
 pub fn run(arguments: &EvalArguments, mut config: Config) -> Result<(), CliError> {
-    // What was typed is checked before anything takes time.
-    let gates = arguments.gates.as_deref().map(read_gates).transpose()?.unwrap_or_default();
-    let inputs = inputs(arguments)?;
     if arguments.no_rules {
         config.rules.clear();
     }
+    if arguments.what_if.is_wanted()? {
+        let EvalArguments { no_rules, json, seed, .. } = *arguments;
+        let printed = if json { traffic::Printed::Json } else { traffic::Printed::Text };
+        return traffic::run(
+            &arguments.what_if,
+            &traffic::Settings { rules: !no_rules, printed, seed },
+            config,
+        );
+    }
+    // What was typed is checked before anything takes time.
+    let gates = arguments.gates.as_deref().map(read_gates).transpose()?.unwrap_or_default();
+    let inputs = inputs(arguments)?;
     let models = models(&arguments.models, &config)?;
     let live = Live::start(offline(config))?;
     let router = live.router();

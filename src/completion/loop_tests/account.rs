@@ -1,7 +1,7 @@
 //! What a completion cost: reported, missing and impossible usage, sums, baseline, time.
 
 use super::{
-    fake::{fails, play, says},
+    fake::{fails, hangs, play, says},
     world::{LONG, PROMPT_TOKENS, SHORT, World, ms},
 };
 use crate::completion::{answer::Usage, attempt::ErrorKind};
@@ -117,4 +117,39 @@ async fn time_is_told_apart() {
     let attempt = &read.summary().attempts[1];
     assert_eq!((attempt.first_token, attempt.latency), (Some(ms(300)), ms(1_000)));
     assert_eq!(read.summary().overhead, ms(0));
+    let logged: Vec<_> = it.told().iter().map(|ended| (ended.overhead, ended.latency)).collect();
+    assert_eq!(
+        logged,
+        [(ms(30), ms(3_030)), (ms(0), ms(3_000))],
+        "the rest of a stream is nobody's overhead"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_while_a_provider_is_waited_for_leaves_no_overhead() {
+    for streamed in [false, true] {
+        let it =
+            World::new(vec![("a", vec![play().wait(200).breaks(ErrorKind::NotFound)]), ("b", vec![hangs()])]);
+        let mut job = it.job();
+        job.received -= ms(30);
+        let waiting = async {
+            if streamed {
+                it.completer.stream(&it.router, job).await.is_ok()
+            } else {
+                it.completer.complete(&it.router, job).await.is_ok()
+            }
+        };
+        assert!(tokio::time::timeout(ms(1_500), waiting).await.is_err());
+        let logged: Vec<_> = it.told().iter().map(|ended| (ended.overhead, ended.latency)).collect();
+        assert_eq!(logged, [(ms(30), ms(1_530))]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_off_leaves_no_overhead() {
+    let broken = LONG.iter().fold(play(), |play, text| play.text(text));
+    let it = World::new(vec![("a", vec![broken.wait(700).breaks(ErrorKind::Server)])]);
+    it.read().await.failed();
+    let logged: Vec<_> = it.told().iter().map(|ended| (ended.overhead, ended.latency)).collect();
+    assert_eq!(logged, [(ms(0), ms(700))]);
 }

@@ -2,9 +2,12 @@
 
 use super::{
     fake::{hangs, play, says},
-    world::{LONG, PROMPT_TOKENS, REFUSAL, SHORT, World, index, ms},
+    world::{LONG, PROMPT_TOKENS, REFUSAL, SHORT, World, index, ms, story},
 };
-use crate::completion::outcome::{StreamEvent, Streaming};
+use crate::completion::{
+    ended::Ending,
+    outcome::{StreamEvent, Streaming},
+};
 
 /// What the prompt alone costs with a.
 const PROMPT_USD: f64 = PROMPT_TOKENS as f64 / 1e6;
@@ -14,6 +17,13 @@ impl World {
     fn blamed(&self, id: &str) -> (u32, u64) {
         let state = &self.completer.breakers.states(tokio::time::Instant::now().into_std())[index(id).0];
         (state.failures, state.calls)
+    }
+
+    /// Returns the attempts of those who the log was told had hung up.
+    fn hung_up(&self) -> Vec<String> {
+        let told = self.told();
+        let gone = told.iter().filter(|ended| matches!(ended.how, Ending::HungUp));
+        gone.map(|ended| story(&ended.attempts)).collect()
     }
 }
 
@@ -26,6 +36,7 @@ async fn dropping_the_future_ends_the_call_at_once() {
         assert!(tokio::time::timeout(ms(1_500), waiting).await.is_err());
         assert_eq!(it.times("a"), [(0, Some(1_500))]);
         assert_eq!(it.blamed("a"), (0, 0));
+        assert_eq!(it.hung_up(), ["a first abandoned"]);
         // Of a whole answer nothing is heard: three quarters of what it takes as a rule, 100 tokens in two seconds.
         let unheard = if streamed { 0.0 } else { 75.0 * 2.0 / 1e6 };
         assert!((it.spent_usd() - PROMPT_USD - unheard).abs() < 1e-12, "{}", it.spent_usd());
@@ -70,6 +81,7 @@ async fn dropping_the_stream_ends_the_call_at_once_and_blames_nobody() {
     tokio::time::sleep(ms(1)).await;
     assert_eq!(it.times("a"), [(0, Some(300))]);
     assert_eq!(it.blamed("a"), (0, 0));
+    assert_eq!(it.hung_up(), ["a first abandoned"]);
     // The prompt, and what was heard of the answer, estimated.
     let heard = LONG.concat().len().div_ceil(4) as f64 * 2.0 / 1e6;
     assert!((it.spent_usd() - PROMPT_USD - heard).abs() < 1e-12, "{}", it.spent_usd());

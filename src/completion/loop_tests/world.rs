@@ -3,7 +3,10 @@
 //! `low` has a and b, `mid` c and d, `top` e and f; a tier costs ten times as much as the one before. Requests
 //! are decided for `low`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc::error::TryRecvError, time::Instant};
 
@@ -14,6 +17,7 @@ use crate::{
         answer::View,
         attempt::{Attempt, Outcome},
         chat::{Asks, Chat},
+        ended::{Ended, Ending},
         outcome::{Completion, Failure, FailureKind, Opening, StreamEvent, Streaming, Summary},
         providers::Provider,
     },
@@ -95,6 +99,7 @@ pub struct World {
     pub router: Arc<Router>,
     pub fake: Arc<Fake>,
     pub started: Instant,
+    told: Arc<Mutex<Vec<Ended>>>,
 }
 
 impl World {
@@ -131,8 +136,12 @@ impl World {
         let health = Arc::new(TargetHealth::new(config.targets.len()));
         let sessions = Arc::new(Sessions::new(&config.sessions));
         let router = Router::new(Arc::clone(&config), None, sessions, Arc::clone(&health), 1).unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&told);
         let completer = Completer::with_providers(config, health, providers).unwrap();
-        Self { completer: Arc::new(completer), router: Arc::new(router), fake, started: Instant::now() }
+        let completer = completer.telling(Arc::new(move |ended| list.lock().unwrap().push(ended)));
+        let (completer, router) = (Arc::new(completer), Arc::new(router));
+        Self { completer, router, fake, started: Instant::now(), told }
     }
 
     pub fn job(&self) -> Job {
@@ -149,7 +158,39 @@ impl World {
     }
 
     pub async fn complete(&self) -> Result<Completion, Box<Failure>> {
-        self.completer.complete(&self.router, self.job()).await
+        let before = self.told().len();
+        let completion = self.completer.complete(&self.router, self.job()).await;
+        let end = completion.as_ref().map(|completion| &completion.summary).map_err(|failure| &**failure);
+        self.was_told(before, end);
+        completion
+    }
+
+    /// Returns the completions that the log was told of.
+    pub fn told(&self) -> Vec<Ended> {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// Holds what the log was told of one completion against what its caller got.
+    fn was_told(&self, before: usize, end: Result<&Summary, &Failure>) {
+        let told = self.told();
+        let decided = end.err().is_none_or(|failure| failure.decision.is_some());
+        assert_eq!(told.len(), before + usize::from(decided), "everything decided is told once");
+        let Some(told) = told.last().filter(|_| decided) else { return };
+        match (end, &told.how) {
+            (Ok(summary), Ending::Answered { target, tier, escalated, weak, baseline_cost_usd }) => {
+                assert_eq!(told.attempts, summary.attempts);
+                assert_eq!((target, tier), (&summary.target, &summary.tier));
+                assert_eq!((*escalated, weak), (summary.escalated, &summary.weak));
+                assert_eq!(
+                    (told.cost_usd, *baseline_cost_usd),
+                    (summary.cost_usd, summary.baseline_cost_usd)
+                );
+            }
+            (Err(failure), Ending::Failed(kind)) => {
+                assert_eq!((&told.attempts, *kind), (&failure.attempts, failure.kind));
+            }
+            (end, how) => panic!("the caller got {end:?}, and the log {how:?}"),
+        }
     }
 
     pub async fn stream(&self) -> Result<Streaming, Box<Failure>> {
@@ -158,7 +199,10 @@ impl World {
 
     /// Streams and reads everything.
     pub async fn read(&self) -> Read {
-        read(self.stream().await).await
+        let before = self.told().len();
+        let read = read(self.stream().await).await;
+        self.was_told(before, read.end.as_ref().map_err(|failure| &**failure));
+        read
     }
 
     /// Returns how long the world has stood.

@@ -3,6 +3,7 @@
 mod heatmap;
 mod page;
 mod plots;
+pub mod what_if;
 
 pub use self::page::{Head, lead, page};
 

@@ -1,4 +1,4 @@
-//! The two line plots as SVG texts.
+//! The line plots as SVG texts.
 
 use plotters::{
     coord::Shift,
@@ -12,6 +12,7 @@ use crate::evaluation::{
     Row,
     metrics::Point,
     views::{CostCurves, Reliability},
+    what_if::WhatIf,
 };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -61,14 +62,7 @@ pub fn cost_quality(curves: &CostCurves) -> Result<String, Broken> {
             chart.draw_series(LineSeries::new(line, colour(row).stroke_width(width(row))))?;
         }
         for single in &curves.single_tiers {
-            let at = xy(single.point);
-            let (x, y) = chart.backend_coord(&at);
-            let (x, y) = local(&plot, x, y);
-            plot.draw(&Rectangle::new([(x - 4, y - 4), (x + 4, y + 4)], ink::TEXT.filled()))?;
-            // Inside the frame: the strongest tier stands at its right edge, the weakest at its left.
-            let right = x > (SIZE.0 - LEGEND_PX) as i32 / 2;
-            let (h, dx) = if right { (HPos::Right, -9) } else { (HPos::Left, 9) };
-            text(&plot, &single.tier, (x + dx, y + 13), h)?;
+            draw_single(&plot, chart.backend_coord(&xy(single.point)), &single.tier)?;
         }
         let decided = chart.backend_coord(&xy(curves.decided));
         let (x, y) = local(&plot, decided.0, decided.1);
@@ -122,6 +116,65 @@ pub fn reliability(all: &[Reliability]) -> Result<String, Broken> {
         root.present()?;
     }
     Ok(svg)
+}
+
+/// Draws predicted quality over expected cost: the settings as a line, the log's choices, and each tier alone.
+pub fn settings(what_if: &WhatIf) -> Result<String, Broken> {
+    let mut curve: Vec<Point> = what_if
+        .settings
+        .iter()
+        .filter_map(|change| {
+            let cost_usd = change.side.cost_usd_per_1000 / 1000.0;
+            Some(Point { cost_usd, score: change.side.predicted_quality? })
+        })
+        .collect();
+    curve.sort_by(|one, other| one.cost_usd.total_cmp(&other.cost_usd));
+    let logged = what_if.settings.first().and_then(|change| {
+        let cost_usd = what_if.logged.cost_usd_per_1000 / 1000.0;
+        Some(Point { cost_usd, score: change.quality_of_logged? })
+    });
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let (plot, legend) = split(&root);
+        let singles = || what_if.single_tiers.iter().map(|single| single.point);
+        let all: Vec<Point> = curve.iter().copied().chain(logged).chain(singles()).map(thousand).collect();
+        let (costs, scores) = (range(all.iter().map(|p| p.cost_usd)), range(all.iter().map(|p| p.score)));
+        let mut chart = ChartBuilder::on(&plot)
+            .margin(12)
+            .margin_right(18)
+            .x_label_area_size(46)
+            .y_label_area_size(58)
+            .build_cartesian_2d(costs, scores)?;
+        mesh(&mut chart, "US dollars for 1,000 requests", "predicted quality")?;
+        chart
+            .draw_series(LineSeries::new(curve.iter().map(|&point| xy(point)), series(0).stroke_width(3)))?;
+        chart.draw_series(curve.iter().map(|&point| Circle::new(xy(point), 5, series(0).filled())))?;
+        for single in &what_if.single_tiers {
+            draw_single(&plot, chart.backend_coord(&xy(single.point)), &single.tier)?;
+        }
+        let (mut entries, mark) = (Vec::new(), series(2));
+        entries.push(Entry { name: "settings".to_owned(), colour: series(0), mark: Mark::Line });
+        if let Some(logged) = logged {
+            let (x, y) = chart.backend_coord(&xy(logged));
+            plot.draw(&Circle::new(local(&plot, x, y), 7, mark.stroke_width(3)))?;
+            entries.push(Entry { name: "as logged".to_owned(), colour: mark, mark: Mark::Ring });
+        }
+        entries.push(Entry { name: "always one tier".to_owned(), colour: ink::TEXT, mark: Mark::Square });
+        draw_legend(&legend, &entries)?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+/// Marks a tier that answers everything.
+fn draw_single(plot: &Area<'_>, (x, y): (i32, i32), tier: &str) -> Result<(), Broken> {
+    let (x, y) = local(plot, x, y);
+    plot.draw(&Rectangle::new([(x - 4, y - 4), (x + 4, y + 4)], ink::TEXT.filled()))?;
+    // Inside the frame: the strongest tier stands at its right edge, the weakest at its left.
+    let right = x > (SIZE.0 - LEGEND_PX) as i32 / 2;
+    let (h, dx) = if right { (HPos::Right, -9) } else { (HPos::Left, 9) };
+    text(plot, tier, (x + dx, y + 13), h)
 }
 
 fn split<'a>(root: &Area<'a>) -> (Area<'a>, Area<'a>) {

@@ -4,18 +4,26 @@
 //! one tier up when the scores are unsure, the intent's limits unless a rule named the tier, the
 //! session's floor unless a rule named the target, and last the hard limits of rules, request and budgets,
 //! which nothing overrides. Then the nearest tier that still has a target: above the wanted one first, below
-//! it otherwise. Within the tier the session's last target goes first, unless a rule or an intent names one.
+//! it otherwise. Within the tier the session's last target goes first, unless a rule or an intent names one, or
+//! what was learned says that it does not do.
 
+mod explore;
+mod learned;
 mod no_target;
 mod scored;
 mod wish;
 
 use std::sync::Arc;
 
-use self::wish::{IntentLimits, Wish, wish};
 pub use self::{
+    explore::{Exploration, Trial, explore},
     no_target::{Dropped, NoTarget, SpentBudget},
     scored::sufficiency,
+    wish::judged_intent,
+};
+use self::{
+    learned::{chance_of_order, prefer_sufficient, sufficiencies},
+    wish::{IntentLimits, Wish, wish},
 };
 use super::{
     Rung,
@@ -28,7 +36,7 @@ use super::{
     targets::{OpenTargets, OpenTier, nearest, open_targets},
 };
 use crate::{
-    config::{Config, Fixes, IntentConfig, TargetIndex},
+    config::{Config, Fixes, IntentConfig, TargetIndex, TierLimits},
     prompt::{Intent, Prompt, Source, Tier},
 };
 
@@ -47,6 +55,9 @@ pub struct Question<'a> {
     pub refusing: &'a [TargetIndex],
     /// Orders the targets of tiers whose order is "weight".
     pub seed: u64,
+    /// What was learned about each target at the prompt's intent, on the logit of its tier's sufficiency, by
+    /// [`TargetIndex`]; empty when that is nothing.
+    pub offsets: &'a [Option<f64>],
 }
 
 /// The target that answered a session last, and how long the conversation was then.
@@ -90,6 +101,10 @@ pub struct Choice {
     pub intent_confidence: f64,
     pub confidence: f64,
     pub low_confidence: bool,
+    /// Of each tier, by the target that would answer; empty without scores.
+    pub sufficiency: Vec<f64>,
+    /// Whether the tier follows from the scores, limited or not.
+    pub by_scores: bool,
     /// The tier that the request itself needed, for the session's memory; `None` when unknown.
     pub needed: Option<Tier>,
     pub reason: String,
@@ -99,6 +114,8 @@ pub struct Choice {
     pub switched_from: Option<TargetIndex>,
     /// What leaving it costs, see [`switch_usd`].
     pub switch_cost_usd: f64,
+    /// Probability with which the order of its tier put the chosen target first: below 1 where that is drawn.
+    pub order_chance: f64,
 }
 
 /// Returns whether the scores could change the decision.
@@ -132,10 +149,21 @@ fn chooses(intent: &IntentConfig, bounds: &Bounds, config: &Config) -> bool {
 
 /// Decides, or says why nothing can answer.
 pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
+    decide_or_try(question, None)
+}
+
+/// Decides, but has the trial's target answer where that one is open.
+pub fn decide_trial(question: &Question<'_>, trial: Trial) -> Result<Choice, NoTarget> {
+    decide_or_try(question, Some(trial))
+}
+
+fn decide_or_try(question: &Question<'_>, trial: Option<Trial>) -> Result<Choice, NoTarget> {
     let Question { config, prompt, tokens, hits, .. } = question;
     let bounds = Bounds::of(config, prompt, hits);
     let mut open = open_targets(question, &bounds);
-    let mut wish = wish(question, &bounds, &open.tiers);
+    prefer_sufficient(&mut open.tiers, question);
+    let sufficiency = sufficiencies(&open.tiers, question);
+    let mut wish = wish(question, &bounds, &open.tiers, &sufficiency);
     let intent_max = apply_intent_limits(&mut wish, config);
     let needed = wish.evident.then(|| bounds.clamp(wish.tier));
     let named = named_target(&mut wish, &open.tiers, config);
@@ -152,11 +180,19 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
     let Some(tier) = tier else { return Err(no_target(question, open.dropped)) };
     let missed = (named.is_none() && tier != bounded).then_some(bounded);
     explain_tier(&mut wish, &open, tier, missed, config);
+    let trial = trial.filter(|trial| open.tiers[trial.tier.0].targets.contains(&trial.target));
+    let tier = trial.map_or(tier, |trial| trial.tier);
 
+    let order_chance = if named.is_some() { 1.0 } else { chance_of_order(&open.tiers[tier.0], question) };
     let above = ladder_above(&mut open.tiers, tier, intent_max);
-    let OpenTier { mut targets, session_moved, .. } = open.tiers.swap_remove(tier.0);
-    if let Some(named) = named {
-        targets.sort_by_key(|other| *other != named.target);
+    let OpenTier { mut targets, session_moved, usual, .. } = open.tiers.swap_remove(tier.0);
+    if let Some(first) = trial.map(|trial| trial.target).or(named.map(|named| named.target)) {
+        targets.sort_by_key(|other| *other != first);
+    }
+    if trial.is_some() {
+        wish.because("this one is tried to learn about it");
+    } else if let Some(usual) = usual.filter(|usual| named.is_none() && *usual != targets[0]) {
+        wish.because(format!("what was learned speaks against {}", config.target(usual).id));
     }
     let left = question.session_last.filter(|last| last.target != targets[0]);
     if session_moved && left.is_none() {
@@ -185,7 +221,10 @@ pub fn decide(question: &Question<'_>) -> Result<Choice, NoTarget> {
         intent_confidence: wish.intent_confidence,
         confidence: wish.confidence,
         low_confidence: wish.low_confidence,
+        sufficiency,
+        by_scores: wish.by_scores,
         needed,
+        order_chance,
     })
 }
 
@@ -235,19 +274,30 @@ fn no_target(question: &Question<'_>, dropped: Vec<Dropped>) -> NoTarget {
 /// Returns the strongest tier that the intent allows.
 fn apply_intent_limits(wish: &mut Wish, config: &Config) -> Option<Tier> {
     let intent = wish.intent.clone()?;
-    let IntentConfig { limits, .. } = config.intent_named(&intent.0)?;
-    let (tier_min, tier_max) = match wish.intent_limits {
-        IntentLimits::Both => (limits.tier_min, limits.tier_max),
-        IntentLimits::MinimumOnly => (limits.tier_min, None),
-        IntentLimits::Neither => (None, None),
-    };
-    let limited = tier_min.map_or(wish.tier, |low| wish.tier.max(low));
-    let limited = tier_max.map_or(limited, |high| limited.min(high));
+    let limits = intent_limits(Some(&intent), wish.intent_limits, config);
+    let limited = limit(wish.tier, limits);
     if limited != wish.tier {
         wish.tier = limited;
         wish.because(format!("intent {intent} is limited to {}", config.tier(limited).name));
     }
-    tier_max
+    limits.tier_max
+}
+
+/// Returns those limits of the intent that apply.
+fn intent_limits(intent: Option<&Intent>, which: IntentLimits, config: &Config) -> TierLimits {
+    let Some(intent) = intent.and_then(|intent| config.intent_named(&intent.0)) else {
+        return TierLimits::default();
+    };
+    match which {
+        IntentLimits::Both => intent.limits,
+        IntentLimits::MinimumOnly => TierLimits { tier_max: None, ..intent.limits },
+        IntentLimits::Neither => TierLimits::default(),
+    }
+}
+
+fn limit(tier: Tier, limits: TierLimits) -> Tier {
+    let tier = limits.tier_min.map_or(tier, |low| tier.max(low));
+    limits.tier_max.map_or(tier, |high| tier.min(high))
 }
 
 /// A target that a rule or an intent names and that can take the request, in the weakest tier where it

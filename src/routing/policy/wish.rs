@@ -12,6 +12,7 @@ use crate::{
     prompt::{Intent, Source, Tier},
     routing::{
         bounds::{Bounds, SetBy},
+        rules::Hits,
         targets::OpenTier,
     },
 };
@@ -29,6 +30,8 @@ pub struct Wish {
     pub low_confidence: bool,
     /// Whether the tier follows from the request itself and not from a default.
     pub evident: bool,
+    /// Whether it follows from the scores.
+    pub by_scores: bool,
     pub why: Vec<String>,
 }
 
@@ -57,8 +60,23 @@ impl Wish {
     }
 }
 
-/// Returns what is wanted.
-pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[OpenTier]) -> Wish {
+/// Returns the prompt's intent and its confidence: as a rule fixes it, else as its examples claim it, else as the
+/// classifier reads it.
+pub fn judged_intent(hits: &Hits, evidence: Evidence<'_>) -> Option<(Intent, f64)> {
+    if let Some(intent) = hits.deciding.as_ref().and_then(|hit| hit.fixes.intent.as_ref()) {
+        return Some((Intent(Arc::clone(intent)), 1.0));
+    }
+    match evidence {
+        Evidence::Scores { claim: Some(claim), .. } => Some((claim.intent.clone(), claim.confidence)),
+        Evidence::Scores { scores, claim: None, .. } => {
+            Some((scores.intent.clone(), scores.intent_confidence))
+        }
+        Evidence::NotAsked | Evidence::None { .. } => None,
+    }
+}
+
+/// Returns what is wanted; `sufficiency` is that of each tier.
+pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[OpenTier], sufficiency: &[f64]) -> Wish {
     let Question { config, hits, .. } = question;
     let mut wish = Wish {
         tier: config.policy.default_tier,
@@ -71,23 +89,16 @@ pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[OpenTier]) -> Wish
         confidence: 0.0,
         low_confidence: false,
         evident: false,
+        by_scores: false,
         why: Vec::new(),
     };
-    if let Evidence::Scores { scores, claim, .. } = question.evidence {
-        let (intent, confidence) = match claim {
-            Some(claim) => (&claim.intent, claim.confidence),
-            None => (&scores.intent, scores.intent_confidence),
-        };
-        wish.intent = Some(intent.clone());
+    if let Some((intent, confidence)) = judged_intent(hits, question.evidence) {
+        wish.intent = Some(intent);
         wish.intent_confidence = confidence;
     }
     let fixes = hits.deciding.as_ref().map(|hit| (&hit.rule, &hit.fixes));
-    if let Some((rule, fixes)) = fixes {
+    if let Some((rule, _)) = fixes {
         wish.rule = Some(Arc::clone(rule));
-        if let Some(intent) = &fixes.intent {
-            wish.intent = Some(Intent(Arc::clone(intent)));
-            wish.intent_confidence = 1.0;
-        }
     }
     if let Some(target) = bounds.target {
         wish_by_target(&mut wish, target, question, bounds);
@@ -117,19 +128,27 @@ pub fn wish(question: &Question<'_>, bounds: &Bounds, open: &[OpenTier]) -> Wish
         return wish;
     }
     match question.evidence {
-        Evidence::Scores { scores, levels, cached, claim, unread } => {
-            let by_rule = fixes.is_some_and(|(_, fixes)| fixes.intent.is_some());
-            if unread.is_some() && !by_rule {
-                wish.intent_limits = IntentLimits::MinimumOnly;
+        Evidence::Scores { cached, .. } => {
+            if let Some((reading, limits)) = read(question, sufficiency) {
+                wish.intent_limits = limits;
+                wish_by_scores(&mut wish, question, &reading, open);
+                wish.source = by_scores(cached);
             }
-            let reading = Reading { scores, levels, unread, intent_given: by_rule || claim.is_some() };
-            wish_by_scores(&mut wish, question, &reading, open);
-            wish.source = by_scores(cached);
         }
         Evidence::None { why } => wish.because(format!("{why}, which means the default tier")),
         Evidence::NotAsked => wish.because("nothing scored the request"),
     }
     wish
+}
+
+/// Returns how the scores are read, and which limits of the intent hold for what they ask for; `None` without
+/// scores.
+pub fn read<'a>(question: &Question<'a>, sufficiency: &'a [f64]) -> Option<(Reading<'a>, IntentLimits)> {
+    let Evidence::Scores { scores, claim, unread, .. } = question.evidence else { return None };
+    let by_rule = question.hits.deciding.as_ref().is_some_and(|hit| hit.fixes.intent.is_some());
+    let limits = if unread.is_some() && !by_rule { IntentLimits::MinimumOnly } else { IntentLimits::Both };
+    let intent_given = by_rule || claim.is_some();
+    Some((Reading { scores, unread, intent_given, sufficiency }, limits))
 }
 
 /// The request names the one target that may answer: who else was wanted does not matter.

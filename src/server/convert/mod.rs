@@ -4,10 +4,12 @@
 mod admin;
 mod answer;
 mod complete;
+mod feedback;
 mod route;
 
 pub use self::{
     admin::{spend, target_report},
     answer::{RawWish, attempts, completion, failure_kind, opening, piece, summary},
     complete::{Asked, ask},
+    feedback::{feedback, taken},
 };

@@ -97,6 +97,8 @@ impl From<Decision> for proto::Decision {
             }),
             switched_from: decision.switched_from.map(Into::into),
             switch_cost_usd: decision.switch_cost_usd,
+            propensity: decision.propensity,
+            explored: decision.explored,
             rule_matches: decision
                 .rule_matches
                 .into_iter()

@@ -12,12 +12,17 @@ use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 pub use self::admin::AdminGrpc;
-use super::{proto, status};
+use super::{
+    convert,
+    feedback::{self, Refusal},
+    proto, status,
+};
 use crate::{
     live::Live,
     prompt::Draft,
     routing::{Router, admit::admit},
     telemetry,
+    traffic::Traffic,
 };
 
 /// Requests of one batch that are in flight at once: enough to keep every session busy, too few
@@ -49,6 +54,7 @@ impl proto::router_service_server::RouterService for RouterGrpc {
             status::bad_request(&error)
         })?;
         let decision = router.route(&prompt, deadline).await.map_err(|error| status::no_decision(&error))?;
+        self.live.traffic().decided(prompt, &decision);
         Ok(Response::new(proto::RouteResponse { decision: Some(decision.into()) }))
     }
 
@@ -68,7 +74,7 @@ impl proto::router_service_server::RouterService for RouterGrpc {
             return Err(status::bad_field("requests", &problem));
         }
         let results = stream::iter(requests.into_iter().enumerate())
-            .map(|(at, request)| route_item(&router, at, request, deadline))
+            .map(|(at, request)| route_item(&router, self.live.traffic(), at, request, deadline))
             .buffered(BATCH_IN_FLIGHT.min(router.config().classifier.queue_max))
             .collect()
             .await;
@@ -90,10 +96,22 @@ impl proto::router_service_server::RouterService for RouterGrpc {
     ) -> Result<Response<complete::Events>, Status> {
         complete::stream(&self.live.serving(), request).await.map(Response::new)
     }
+
+    async fn report_feedback(
+        &self,
+        request: Request<proto::ReportFeedbackRequest>,
+    ) -> Result<Response<proto::ReportFeedbackResponse>, Status> {
+        match feedback::take(&self.live, convert::feedback(request.into_inner())).await {
+            Ok(taken) => Ok(Response::new(convert::taken(taken))),
+            Err(Refusal::Invalid(error)) => Err(status::bad_request(&error)),
+            Err(Refusal::NotTaken(why)) => Err(status::not_taken(why)),
+        }
+    }
 }
 
 async fn route_item(
     router: &Router,
+    traffic: &Traffic,
     at: usize,
     request: proto::RouteRequest,
     deadline: Option<Instant>,
@@ -107,7 +125,10 @@ async fn route_item(
             Outcome::Error(status::bad_item(at, &error))
         }
         Ok(prompt) => match router.route(&prompt, deadline).await {
-            Ok(decision) => Outcome::Decision(decision.into()),
+            Ok(decision) => {
+                traffic.decided(prompt, &decision);
+                Outcome::Decision(decision.into())
+            }
             Err(error) => Outcome::Error(status::failed_item(&error)),
         },
     };

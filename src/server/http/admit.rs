@@ -148,13 +148,37 @@ pub struct Read {
     pub memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
+/// The largest body of a path, and what sets that limit.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyMax {
+    pub bytes: usize,
+    /// What a caller who exceeds it should know.
+    pub limit: &'static str,
+}
+
+impl BodyMax {
+    fn configured(serving: &Serving) -> Self {
+        Self { bytes: serving.router.config().server.message_bytes_max, limit: "server.message_bytes_max" }
+    }
+}
+
 /// Returns the request's headers and the JSON object that is its body.
 pub async fn read_body(serving: &Serving, request: Request) -> Result<(HeaderMap, Read), Problem> {
+    read_body_up_to(BodyMax::configured(serving), serving, request).await
+}
+
+/// As [`read_body`], for a path whose bodies are smaller.
+pub async fn read_body_up_to(
+    most: BodyMax,
+    serving: &Serving,
+    request: Request,
+) -> Result<(HeaderMap, Read), Problem> {
     let (head, body) = request.into_parts();
     check_type(&head.headers)?;
-    let bytes_max = serving.router.config().server.message_bytes_max;
-    let room = head.extensions.get::<Room>().cloned().unwrap_or_else(|| Room::new(bytes_max));
-    let (bytes, memory) = collect(body, bytes_max, &room).await?;
+    let configured = BodyMax::configured(serving);
+    let most = if most.bytes < configured.bytes { most } else { configured };
+    let room = head.extensions.get::<Room>().cloned().unwrap_or_else(|| Room::new(configured.bytes));
+    let (bytes, memory) = collect(body, most, &room).await?;
     Ok((head.headers, Read { body: object(&bytes)?, memory: memory.map(Arc::new) }))
 }
 
@@ -186,10 +210,10 @@ fn is_json_type(text: &str) -> bool {
 
 async fn collect(
     body: Body,
-    bytes_max: usize,
+    most: BodyMax,
     room: &Room,
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
-    let Ok(read) = tokio::time::timeout(BODY_WAIT_MAX, bounded(body, bytes_max, room)).await else {
+    let Ok(read) = tokio::time::timeout(BODY_WAIT_MAX, bounded(body, most, room)).await else {
         let message = format!("the body did not come within {} s", BODY_WAIT_MAX.as_secs());
         return Err(Problem::new(What::TooSlow, message));
     };
@@ -198,9 +222,10 @@ async fn collect(
 
 async fn bounded(
     body: Body,
-    bytes_max: usize,
+    most: BodyMax,
     room: &Room,
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    let BodyMax { bytes: bytes_max, limit } = most;
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     let (mut held, mut is_full) = (None, false);
@@ -226,7 +251,7 @@ async fn bounded(
         telemetry::refused("overloaded");
         return Err(Problem::overloaded("requests in progress hold all the memory that there is for them"));
     }
-    let message = format!("the body is longer than {bytes_max} bytes (server.message_bytes_max)");
+    let message = format!("the body is longer than {bytes_max} bytes ({limit})");
     Err(Problem::new(What::TooLarge, message))
 }
 
@@ -250,6 +275,10 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    fn most(bytes: usize) -> BodyMax {
+        BodyMax { bytes, limit: "of the test" }
+    }
 
     #[test]
     fn only_what_says_that_it_is_no_json_is_refused() {
@@ -292,8 +321,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_above_its_limit_is_too_large() {
         let room = Room::new(4);
-        assert_eq!(&collect(Body::from("1234"), 4, &room).await.unwrap().0[..], b"1234");
-        let problem = format!("{:?}", collect(Body::from("12345"), 4, &room).await.unwrap_err());
+        assert_eq!(&collect(Body::from("1234"), most(4), &room).await.unwrap().0[..], b"1234");
+        let problem = format!("{:?}", collect(Body::from("12345"), most(4), &room).await.unwrap_err());
         assert!(problem.contains("TooLarge"), "{problem}");
     }
 
@@ -302,12 +331,12 @@ mod tests {
         const BYTES: usize = 1 << 20;
         let room = Room::of(BYTES);
         let body = || Body::from(vec![b' '; BYTES * 2 / 3]);
-        let first = collect(body(), BYTES, &room).await.unwrap();
-        let problem = format!("{:?}", collect(body(), BYTES, &room).await.unwrap_err());
+        let first = collect(body(), most(BYTES), &room).await.unwrap();
+        let problem = format!("{:?}", collect(body(), most(BYTES), &room).await.unwrap_err());
         assert!(problem.contains("Overloaded") && problem.contains("retry_after: Some"), "{problem}");
-        assert!(collect(Body::from("small"), BYTES, &room).await.is_ok());
+        assert!(collect(Body::from("small"), most(BYTES), &room).await.is_ok());
         drop(first);
-        assert!(collect(body(), BYTES, &room).await.is_ok());
+        assert!(collect(body(), most(BYTES), &room).await.is_ok());
     }
 
     #[test]
@@ -328,7 +357,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
         let body = Body::from_stream(futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-        let problem = format!("{:?}", collect(body, 4, &Room::new(4)).await.unwrap_err());
+        let problem = format!("{:?}", collect(body, most(4), &Room::new(4)).await.unwrap_err());
         assert!(problem.contains("TooSlow"), "{problem}");
     }
 }

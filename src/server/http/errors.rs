@@ -22,6 +22,7 @@ use crate::{
         outcome::{Failure, FailureKind},
     },
     routing::{RouteError, admit::BadRequest},
+    server::feedback::NotTaken,
 };
 
 /// OpenAI's and Anthropic's clients obey this before they look at the status.
@@ -53,6 +54,8 @@ pub enum What {
     TooSlow,
     /// It calls this machine by a name that is not ours.
     ForeignHost,
+    /// Feedback that is valid and was not taken.
+    Feedback(NotTaken),
     Failed(FailureKind),
 }
 
@@ -194,6 +197,9 @@ fn status(what: What, dialect: Dialect) -> StatusCode {
         (What::ForeignHost, _) => StatusCode::FORBIDDEN,
         (What::NotJson, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (What::TooSlow | What::Failed(FailureKind::CallerStalled), _) => StatusCode::REQUEST_TIMEOUT,
+        (What::Feedback(NotTaken::Off), _) => StatusCode::CONFLICT,
+        (What::Feedback(NotTaken::NoRoom | NotTaken::Overloaded), _) => StatusCode::TOO_MANY_REQUESTS,
+        (What::Feedback(NotTaken::Unavailable), _) => StatusCode::SERVICE_UNAVAILABLE,
         (What::Failed(FailureKind::NoTarget), _) => StatusCode::UNPROCESSABLE_ENTITY,
         (What::Failed(FailureKind::BudgetSpent), OpenAi) => StatusCode::TOO_MANY_REQUESTS,
         // Its billing errors.
@@ -224,6 +230,14 @@ fn openai_words(what: What) -> (&'static str, Option<&'static str>) {
         What::NotJson => ("invalid_request_error", Some("unsupported_content_type")),
         What::TooSlow => ("invalid_request_error", Some("request_timeout")),
         What::ForeignHost => ("invalid_request_error", Some("host_not_allowed")),
+        What::Feedback(why) => {
+            let kind = match why {
+                NotTaken::Off => "invalid_request_error",
+                NotTaken::NoRoom | NotTaken::Overloaded => "rate_limit_error",
+                NotTaken::Unavailable => "server_error",
+            };
+            (kind, Some(why.as_str()))
+        }
         What::Failed(kind) => match kind {
             FailureKind::NoTarget => ("invalid_request_error", Some("no_target")),
             FailureKind::BudgetSpent => ("insufficient_quota", Some("insufficient_quota")),
@@ -246,6 +260,9 @@ fn anthropic_type(what: What) -> ErrorType {
         What::TooLarge => ErrorType::RequestTooLarge,
         What::TooSlow => ErrorType::Timeout,
         What::ForeignHost => ErrorType::Permission,
+        What::Feedback(NotTaken::Off) => ErrorType::InvalidRequest,
+        What::Feedback(NotTaken::NoRoom | NotTaken::Overloaded) => ErrorType::RateLimit,
+        What::Feedback(NotTaken::Unavailable) => ErrorType::Api,
         What::Failed(kind) => kind.into(),
     }
 }
@@ -256,7 +273,8 @@ fn is_final(what: What, retry_after: Option<Duration>) -> bool {
     match what {
         What::Failed(
             FailureKind::BudgetSpent | FailureKind::Unconfigured | FailureKind::DeadlineExceeded,
-        ) => true,
+        )
+        | What::Feedback(NotTaken::Off | NotTaken::NoRoom) => true,
         // Where a target says when it is back, waiting for it is worth a try.
         What::Failed(FailureKind::Unavailable) => retry_after.is_none(),
         What::Failed(
@@ -274,7 +292,8 @@ fn is_final(what: What, retry_after: Option<Duration>) -> bool {
         | What::TooLarge
         | What::NotJson
         | What::TooSlow
-        | What::ForeignHost => false,
+        | What::ForeignHost
+        | What::Feedback(NotTaken::Overloaded | NotTaken::Unavailable) => false,
     }
 }
 
@@ -305,6 +324,13 @@ impl From<BadRequest> for Problem {
             field: bad.0.into_iter().next().map(|problem| problem.field),
             ..Self::new(what, format!("{}{more}", named.join("; ")))
         }
+    }
+}
+
+impl From<NotTaken> for Problem {
+    fn from(why: NotTaken) -> Self {
+        let field = matches!(why, NotTaken::NoRoom).then(|| "decision_id".to_owned());
+        Self { field, retry_after: why.retry_after(), ..Self::new(What::Feedback(why), why.to_string()) }
     }
 }
 

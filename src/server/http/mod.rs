@@ -1,4 +1,5 @@
-//! HTTP: completions as OpenAI's and Anthropic's clients ask for them, decisions, models, metrics and probes.
+//! HTTP: completions as OpenAI's and Anthropic's clients ask for them, decisions, feedback, models, metrics and
+//! probes.
 //!
 //! Reads, converts, asks the completer or the router, and writes. Decides nothing, forwards no header of a
 //! caller, and logs neither bodies nor headers.
@@ -7,6 +8,7 @@ mod admit;
 mod chat;
 mod count;
 mod errors;
+mod feedback;
 mod headers;
 mod hints;
 mod hosts;
@@ -46,6 +48,7 @@ const MESSAGES: &str = "/v1/messages";
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 const MODELS: &str = "/v1/models";
 const ROUTE: &str = "/v1/route";
+const FEEDBACK: &str = "/v1/feedback";
 
 /// Returns the HTTP application of a listener that answers to these names.
 pub fn app(live: Arc<Live>, hosts: Hosts) -> Router {
@@ -57,6 +60,7 @@ pub fn app(live: Arc<Live>, hosts: Hosts) -> Router {
         .route(MODELS, get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route(ROUTE, post(route::route))
+        .route(FEEDBACK, post(feedback::feedback))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|| async { telemetry::init_metrics().render() }))
@@ -78,8 +82,8 @@ async fn ready(State(live): State<Arc<Live>>) -> (StatusCode, &'static str) {
 
 async fn unknown_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let message = format!(
-        "nothing is at {method} {}; there are POST {CHAT}, POST {MESSAGES}, POST {COUNT_TOKENS}, GET {MODELS} \
-         and POST {ROUTE}",
+        "nothing is at {method} {}; there are POST {CHAT}, POST {MESSAGES}, POST {COUNT_TOKENS}, GET {MODELS}, \
+         POST {ROUTE} and POST {FEEDBACK}",
         shown(uri.path())
     );
     Problem::new(What::UnknownPath, message).answer(spoken(uri.path(), &headers))

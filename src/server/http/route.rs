@@ -37,6 +37,7 @@ async fn decide(live: &Live, request: Request) -> Result<Response, Problem> {
     let (prompt, hints) = admitted(&serving, &request_headers, draft, Words::Draft)?;
     let deadline = hints.timeout.and_then(|timeout| received.checked_add(timeout));
     let decision = serving.router.route(&prompt, deadline).await?;
+    live.traffic().decided(prompt, &decision);
     let mut head = HeaderMap::new();
     headers::add_decision(&decision, &mut head);
     headers::add_target(&decision.target, &decision.tier, &mut head);

@@ -2,6 +2,7 @@
 
 mod completions;
 mod intents;
+mod learned;
 mod properties;
 
 use super::*;
@@ -90,7 +91,7 @@ fn claim(intent: &str) -> Claim {
     Claim { intent: Intent(Arc::from(intent)), similarity: 0.83, threshold: 0.71, confidence: 0.995 }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Case {
     config: Config,
     draft: Draft,
@@ -103,6 +104,9 @@ struct Case {
     refusing: Vec<TargetIndex>,
     cap: Option<TierCap>,
     tokens: u32,
+    seed: u64,
+    /// By target; empty when nothing was learned.
+    offsets: Vec<Option<f64>>,
 }
 
 impl Case {
@@ -119,6 +123,8 @@ impl Case {
             refusing: Vec::new(),
             cap: None,
             tokens: 100,
+            offsets: Vec::new(),
+            seed: 7,
         }
     }
 
@@ -128,8 +134,12 @@ impl Case {
     }
 
     fn decide(&self) -> Result<Choice, NoTarget> {
+        self.ask(decide)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&Question<'_>) -> T) -> T {
         let prompt = self.prompt();
-        decide(&Question {
+        ask(&Question {
             config: &self.config,
             prompt: &prompt,
             tokens: TokenCount { tokens: self.tokens, source: TokenCountSource::Caller },
@@ -147,7 +157,8 @@ impl Case {
             session_floor: self.floor,
             session_last: self.last,
             refusing: &self.refusing,
-            seed: 7,
+            seed: self.seed,
+            offsets: &self.offsets,
         })
     }
 

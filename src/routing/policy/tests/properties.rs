@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 prop_compose! {
-    fn any_case()(
+    pub fn any_case()(
         mut levels in proptest::array::uniform3(0.0_f64..=1.0),
         level_margin_min in 0.0_f64..=0.5,
         intent_unsure: bool,

@@ -1,0 +1,191 @@
+//! `pointsman learning`: what was learned online, straight from the store, and forgetting it.
+
+use std::fmt::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    CliError, print, runtime,
+    show::{GOOD, LABEL, RESET, STRONG, WARN},
+};
+use crate::{
+    config::Config,
+    routing::learning::{Cell, CellKey, Estimate, shifted},
+    traffic::{now_ms, store::Store},
+};
+
+#[derive(Debug, Args)]
+pub struct LearningArguments {
+    #[command(subcommand)]
+    command: LearningCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LearningCommand {
+    /// Show every learned offset.
+    #[command(after_help = LEGEND)]
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what was learned: everything, or one intent, one target or both.
+    ///
+    /// Running servers follow within `learning.refresh_ms`. Feedback that was learned from once is not learned from
+    /// again; it stays in the log.
+    Reset {
+        /// Only this intent.
+        #[arg(long)]
+        intent: Option<String>,
+        /// Only this target.
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+const LEGEND: &str = "\
+An offset is added to the logit of the sufficiency that the classifier gives a target's tier;
+the last column says what it makes of 80 %. After +- stands one standard deviation.";
+
+/// The sufficiency by which an offset is shown to a person.
+const SHOWN_BASE: f64 = 0.8;
+
+pub fn run(arguments: &LearningArguments, config: &Config) -> Result<(), CliError> {
+    config.traffic.readable()?;
+    let text = runtime()?.block_on(answer(&arguments.command, config))?;
+    print(&text)
+}
+
+async fn answer(command: &LearningCommand, config: &Config) -> Result<String, CliError> {
+    let store = Store::open_existing(&config.traffic.store).await?;
+    match command {
+        LearningCommand::Show { json } => {
+            let now_ms = now_ms();
+            let cells = store.cells(&config.learning, now_ms).await?;
+            let mut rows: Vec<Row> = cells
+                .into_iter()
+                .map(|(key, cell)| Row { key, cell, estimate: cell.estimate(now_ms, &config.learning) })
+                .collect();
+            rows.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(if *json { written(&rows) } else { table(&rows, config.learning.enabled, now_ms) })
+        }
+        LearningCommand::Reset { intent, target } => {
+            let forgotten = store.forget(intent.as_deref(), target.as_deref()).await?;
+            let plural = if forgotten == 1 { "" } else { "s" };
+            Ok(format!("{forgotten} offset{plural} forgotten"))
+        }
+    }
+}
+
+/// One offset.
+struct Row {
+    key: CellKey,
+    cell: Cell,
+    estimate: Estimate,
+}
+
+fn written(rows: &[Row]) -> String {
+    let offsets: Vec<_> = rows
+        .iter()
+        .map(|Row { key, cell, estimate }| {
+            json!({
+                "intent": key.intent,
+                "target": key.target,
+                "offset": estimate.mean,
+                "sd": estimate.sd,
+                "observations": cell.observations(),
+                "last_ms": cell.at_ms(),
+            })
+        })
+        .collect();
+    format!("{:#}", json!({"offsets": offsets}))
+}
+
+fn table(rows: &[Row], enabled: bool, now_ms: i64) -> String {
+    let mut text = String::new();
+    if !enabled {
+        let _ = writeln!(text, "{LABEL}learning is off in this configuration{RESET}");
+    }
+    if rows.is_empty() {
+        let _ = write!(text, "nothing was learned yet");
+        return text;
+    }
+    let width = |name: fn(&Row) -> &str, title: &str| {
+        rows.iter().map(|row| name(row).chars().count()).chain([title.len()]).max().unwrap_or_default()
+    };
+    let (intents, targets) = (width(|row| &row.key.intent, "intent"), width(|row| &row.key.target, "target"));
+    let _ = write!(
+        text,
+        "{STRONG}{:<intents$}  {:<targets$}  {:>13}  {:>12}  {:>8}  {:>12}{RESET}",
+        "intent", "target", "offset", "observations", "last", "80 % becomes"
+    );
+    for Row { key, cell, estimate: Estimate { mean, sd } } in rows {
+        let colour = if *mean < 0.0 { WARN } else { GOOD };
+        let offset = format!("{mean:+.2} +-{sd:.2}");
+        let becomes = format!("{:.0} %", shifted(SHOWN_BASE, *mean) * 100.0);
+        let _ = write!(
+            text,
+            "\n{:<intents$}  {:<targets$}  {colour}{offset:>13}{RESET}  {:>12}  {:>8}  {becomes:>12}",
+            key.intent,
+            key.target,
+            cell.observations(),
+            ago(now_ms.saturating_sub(cell.at_ms())),
+        );
+    }
+    text
+}
+
+/// Returns an age in its largest whole unit.
+fn ago(age_ms: i64) -> String {
+    let age_s = age_ms.max(0) / 1000;
+    match age_s {
+        0..60 => format!("{age_s} s"),
+        60..3600 => format!("{} min", age_s / 60),
+        3600..86_400 => format!("{} h", age_s / 3600),
+        _ => format!("{} d", age_s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::LearningConfig;
+
+    fn row(intent: &str, target: &str, mean: f64, age_ms: i64) -> Row {
+        let cell = Cell::restore(mean, 4.0, 120, -age_ms, &LearningConfig::default());
+        let key = CellKey { intent: Arc::from(intent), target: Arc::from(target) };
+        Row { key, cell, estimate: Estimate { mean, sd: 0.5 } }
+    }
+
+    fn check(rows: &[Row], enabled: bool, expected: &[&str]) {
+        let shown = anstream::adapter::strip_str(&table(rows, enabled, 0)).to_string();
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn offsets_are_shown() {
+        check(&[], true, &["nothing was learned yet"]);
+        check(&[], false, &["learning is off in this configuration", "nothing was learned yet"]);
+        check(
+            &[row("code", "small", -1.5, 90_000), row("open_qa", "medium", 0.4, 200_000_000)],
+            true,
+            &[
+                "intent   target         offset  observations      last  80 % becomes",
+                "code     small    -1.50 +-0.50           120     1 min          47 %",
+                "open_qa  medium   +0.40 +-0.50           120       2 d          86 %",
+            ],
+        );
+    }
+
+    #[test]
+    fn json_has_every_figure() {
+        let text = written(&[row("code", "small", -1.5, 90_000)]);
+        let read: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let expected = json!({"intent": "code", "target": "small", "offset": -1.5, "sd": 0.5,
+                              "observations": 120, "last_ms": -90_000});
+        assert_eq!(read["offsets"][0], expected);
+    }
+}

@@ -1,0 +1,107 @@
+//! `pointsman traffic delete`: everything of one tenant or session, for good.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+};
+
+use clap::Args;
+
+use super::{
+    super::{
+        CliError, print,
+        show::{RESET, WARN},
+    },
+    open,
+};
+use crate::{
+    config::Config,
+    traffic::{
+        erase::{Erased, erase},
+        store::{Deleted, Whose},
+        text::TextKeeper,
+    },
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct DeleteArguments {
+    /// Whose records and feedback; "" for those without a tenant.
+    #[arg(long, value_name = "TENANT")]
+    tenant: String,
+    /// Only this session of the tenant.
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+const HELP: &str = "\
+Records and feedback are gone from the store, with what the file keeps in free pages, and from the
+spool. Exports, backups, broken files that were moved aside and refused-feedback.jsonl in the spool are not touched: delete there what
+you made. What a running server still holds back, for a moment or while the store is down, lands
+afterwards: delete again when it has.";
+
+pub async fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), CliError> {
+    let what = match &arguments.session {
+        None => format!("tenant {:?}", arguments.tenant),
+        Some(session) => format!("session {session:?} of tenant {:?}", arguments.tenant),
+    };
+    if arguments.session.as_ref().is_some_and(String::is_empty) {
+        return Err(CliError::Usage("--session: is empty; leave it out for all of the tenant".to_owned()));
+    }
+    let store = open(config).await?;
+    if !arguments.yes && !agreed(&format!("Delete everything of {what} from {}?", store.name()))? {
+        return print("nothing was deleted");
+    }
+    let Erased { store: Deleted { records, feedback }, spool, set_aside } =
+        erase(&config.traffic, &store, &whose(arguments, config)).await?;
+    let spooled = match spool.entries {
+        0 => String::new(),
+        entries => format!(", {entries} entries of the spool"),
+    };
+    let warn = |path: &Path, why: &str| anstream::eprintln!("{WARN}warning:{RESET} {} {why}", path.display());
+    for path in &spool.locked {
+        warn(
+            path,
+            "belongs to a running server and was not looked at: delete again when the server has written it",
+        );
+    }
+    for path in &spool.broken {
+        warn(path, "cannot be read and was not looked at");
+    }
+    for path in &set_aside {
+        warn(path, "is a broken file that was moved aside: it may hold the same, and was not touched");
+    }
+    print(&format!(
+        "deleted {records} records and {feedback} pieces of feedback{spooled} of {what}; exports and backups are not \
+         touched"
+    ))
+}
+
+/// Returns every name under which the data may stand: where a policy keeps no names, sessions are hashed.
+fn whose(arguments: &DeleteArguments, config: &Config) -> Vec<Whose> {
+    let tenant = &arguments.tenant;
+    match &arguments.session {
+        None => vec![Whose::Tenant(tenant.clone())],
+        Some(session) => TextKeeper::new(&config.traffic)
+            .session_names(tenant, session)
+            .into_iter()
+            .map(|session| Whose::Session { tenant: tenant.clone(), session })
+            .collect(),
+    }
+}
+
+/// Asks on the terminal. Without one nobody can agree.
+fn agreed(question: &str) -> Result<bool, CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage("there is no terminal to ask on: say --yes to delete".to_owned()));
+    }
+    let failed = |error| CliError::Io { what: "terminal".to_owned(), error };
+    anstream::eprint!("{question} [y/N] ");
+    std::io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,191 @@
+//! Rows as they are read -> a bounded, reproducible sample of whole sessions, in the order of their time.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use super::Row;
+use crate::traffic::store::Selection;
+
+/// What was read, and what of it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// In the wanted range and of the wanted tenant.
+    pub read: u64,
+    /// Of another time or tenant.
+    pub outside: u64,
+    /// The text policy kept no text: there is nothing to decide about.
+    pub without_text: u64,
+    /// Left out by the sample.
+    pub passed_over: u64,
+    /// Read twice.
+    pub duplicates: u64,
+}
+
+/// Keeps at most so many rows, and whole sessions as far as possible.
+///
+/// Each session, or request without one, has a place that follows from its name and the seed; those with the lowest
+/// places are kept. So any order of reading gives the same sample, and memory is bounded by it.
+pub struct Gatherer {
+    selection: Selection,
+    rows_max: usize,
+    seed: u64,
+    sessions: BTreeMap<u64, Vec<Row>>,
+    kept: usize,
+    /// Sessions at this place and above are left out.
+    limit: Option<u64>,
+    counts: Counts,
+}
+
+impl Gatherer {
+    /// Keeps up to `rows_max` rows, at least 1.
+    pub fn new(selection: Selection, rows_max: usize, seed: u64) -> Self {
+        let sessions = BTreeMap::new();
+        Self { selection, rows_max, seed, sessions, kept: 0, limit: None, counts: Counts::default() }
+    }
+
+    /// Takes a row.
+    pub fn add(&mut self, row: Row) {
+        if !self.selects(&row) {
+            self.counts.outside += 1;
+            return;
+        }
+        self.counts.read += 1;
+        if row.messages.is_empty() {
+            self.counts.without_text += 1;
+            return;
+        }
+        let place = self.place(&row);
+        // One endless session is cut; others are kept or left out whole.
+        let full =
+            self.kept >= self.rows_max && self.sessions.len() == 1 && self.sessions.contains_key(&place);
+        if full || self.limit.is_some_and(|limit| place >= limit) {
+            self.counts.passed_over += 1;
+            return;
+        }
+        self.sessions.entry(place).or_default().push(row);
+        self.kept += 1;
+        while self.kept > self.rows_max && self.sessions.len() > 1 {
+            let Some((last, rows)) = self.sessions.pop_last() else { break };
+            self.limit = Some(last);
+            self.kept -= rows.len();
+            self.counts.passed_over += rows.len() as u64;
+        }
+    }
+
+    /// Returns how many rows have been read so far.
+    pub fn read(&self) -> u64 {
+        self.counts.read + self.counts.outside
+    }
+
+    /// Returns the sample, oldest first, and what was read for it.
+    pub fn finish(mut self) -> (Vec<Row>, Counts) {
+        let mut rows: Vec<Row> = self.sessions.into_values().flatten().collect();
+        rows.sort_by_key(|row| (row.at_ms(), row.decision_id));
+        let mut seen = HashSet::new();
+        let before = rows.len();
+        rows.retain(|row| seen.insert(row.decision_id));
+        self.counts.duplicates = (before - rows.len()) as u64;
+        (rows, self.counts)
+    }
+
+    fn selects(&self, row: &Row) -> bool {
+        let Selection { from_ms, until_ms, tenant } = &self.selection;
+        let at_ms = row.at_ms();
+        from_ms.is_none_or(|from| at_ms >= from)
+            && until_ms.is_none_or(|until| at_ms < until)
+            && tenant.as_ref().is_none_or(|tenant| row.tenant == *tenant)
+    }
+
+    fn place(&self, row: &Row) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.seed.hash(&mut hasher);
+        if row.session.is_empty() {
+            row.decision_id.hash(&mut hasher);
+        } else {
+            (&row.tenant, &row.session).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::{super::row::tests::row, *};
+
+    /// A request of a session (0: none) at a time.
+    fn request(number: u128, at_ms: u64, session: u32) -> Row {
+        let id = (u128::from(at_ms) << 80) | (7 << 76) | (0b10 << 62) | number;
+        let session = if session == 0 { String::new() } else { session.to_string() };
+        row(json!({"decision_id": Uuid::from_u128(id), "session": session}))
+    }
+
+    fn gather(rows: impl IntoIterator<Item = Row>, rows_max: usize) -> (Vec<Row>, Counts) {
+        let mut gatherer = Gatherer::new(Selection::default(), rows_max, 1);
+        rows.into_iter().for_each(|row| gatherer.add(row));
+        gatherer.finish()
+    }
+
+    #[test]
+    fn range_and_tenant_select() {
+        let selection = Selection { from_ms: Some(10), until_ms: Some(20), tenant: Some("a".to_owned()) };
+        let mut gatherer = Gatherer::new(selection, 100, 1);
+        for (at, tenant) in [(9, "a"), (10, "a"), (19, "a"), (20, "a"), (15, "b")] {
+            gatherer.add(Row { tenant: tenant.to_owned(), ..request(u128::from(at), at, 0) });
+        }
+        assert_eq!(gatherer.read(), 5);
+        let (rows, counts) = gatherer.finish();
+        assert_eq!(rows.iter().map(Row::at_ms).collect::<Vec<_>>(), [10, 19]);
+        assert_eq!((counts.read, counts.outside), (2, 3));
+    }
+
+    #[test]
+    fn rows_without_text_and_rows_read_twice_are_counted() {
+        let bare = Row { messages: Vec::new(), ..request(1, 5, 0) };
+        let (rows, counts) = gather([bare, request(2, 6, 0), request(2, 6, 0), request(3, 4, 0)], 100);
+        assert_eq!(rows.iter().map(Row::at_ms).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!((counts.read, counts.without_text, counts.duplicates), (4, 1, 1));
+    }
+
+    #[test]
+    fn one_long_session_is_cut() {
+        let (rows, counts) = gather((0..50).map(|at| request(u128::from(at), at, 3)), 10);
+        assert_eq!((rows.len(), counts.passed_over), (10, 40));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_gives_the_same_whole_sessions(
+            sessions in prop::collection::vec(1_u32..12, 1..60),
+            rows_max in 1_usize..60,
+            turn in 0_usize..60,
+        ) {
+            let rows: Vec<Row> = sessions
+                .iter()
+                .enumerate()
+                .map(|(at, &session)| request(at as u128, 1000 + at as u64, session))
+                .collect();
+            let (kept, counts) = gather(rows.clone(), rows_max);
+            let mut turned = rows.clone();
+            turned.rotate_left(turn % rows.len());
+            let largest = sessions.iter().map(|one| sessions.iter().filter(|other| *other == one).count()).max();
+            prop_assert!(kept.len() <= rows_max.max(1));
+            prop_assert_eq!(kept.len() as u64 + counts.passed_over, rows.len() as u64);
+            prop_assert!(kept.is_sorted_by_key(|row| (row.at_ms(), row.decision_id)));
+            // Where no session alone is larger than the sample, none is cut, and the order does not matter.
+            if largest.is_some_and(|largest| largest <= rows_max) {
+                prop_assert_eq!(&kept, &gather(turned, rows_max).0);
+                for row in &rows {
+                    let of_session = |rows: &[Row]| rows.iter().filter(|one| one.session == row.session).count();
+                    let kept_of = of_session(&kept);
+                    prop_assert!(kept_of == 0 || kept_of == of_session(&rows));
+                }
+            }
+        }
+    }
+}
