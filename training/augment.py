@@ -8,7 +8,8 @@ import random
 from data import Example
 from labels import LEVEL_INDEX
 
-# Chances for a corpus row each time it is drawn. Public rows get a third of them.
+# Chances for a corpus row each time it is drawn. Public rows and logged traffic, which brings its
+# own errors and boilerplate, get a third of them.
 TYPO_P = 0.40
 POLITE_P = 0.15
 SYSTEM_P = 0.20

@@ -10,13 +10,16 @@ from encode import INPUT, encode
 
 
 def draw_epoch(pools: dict, settings: dict, epoch: int) -> list[tuple[data.Example, dict]]:
-    """Returns the examples of an epoch: the corpus several times, of each public set a draw balanced by intent."""
+    """Returns the examples of an epoch: corpus and traffic several times, of public sets draws balanced by intent."""
     rng = random.Random(f"draw {settings['seed']} {epoch}")
     drawn = []
     for name, rule in settings["mix"].items():
         pool = pools[name]
         if "times" in rule:
-            drawn += [(example, rule) for example in pool * rule["times"]]
+            often = pool * rule["times"]
+            if len(often) > rule.get("rows_max", len(often)):
+                often = rng.sample(often, rule["rows_max"])
+            drawn += [(example, rule) for example in often]
             continue
         counts: dict = {}
         for example in pool:
@@ -33,7 +36,7 @@ def make_batches(pools: dict, tokenizer, settings: dict, epoch: int) -> list[lis
     rows = []
     public_limits = INPUT | {"tokens_max": settings["public_tokens_max"]}
     for example, rule in draw_epoch(pools, settings, epoch):
-        limits = INPUT if example.source == "corpus" else public_limits
+        limits = INPUT if example.source in data.OWN_SOURCES else public_limits
         rows.append((encode(tokenizer, augment.augment(example, pools["corpus"], rng), limits).ids, example, rule))
     batches, size = [], settings["batch"]
     for start in range(0, len(rows), size * settings["bucket_batches"]):

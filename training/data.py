@@ -20,6 +20,8 @@ SOURCES = Path(__file__).parent / "sources.toml"
 CORPUS_SMOOTHING = 0.03
 # Steps of a solution or a contest's "medium" only hint at the level of model that is needed.
 PRIOR_SMOOTHING = 0.2
+# Sources labelled by our own rubric and tiers: their levels lie where the router's do, so they get no scale.
+OWN_SOURCES = ("corpus", "traffic")
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Example:
     gain: float | None = None  # measured: score of a strong model less that of a small one, -1 to 1
     teacher_intent: list[float] | None = None  # probability of each intent, from earlier runs
     base_embedding: object | None = None  # tensor [width]: the base's before the training, of length 1
+    level_weights: list[float] | None = None  # trust in each level of `sufficiency`, 0: not known; None: 1 each
+    intent_weight: float = 1.0
 
 
 def main() -> None:
@@ -80,6 +84,18 @@ def public_examples(directory: Path, source: dict) -> list[Example]:
     return examples
 
 
+def traffic_examples(path: Path) -> list[Example]:
+    """Returns the rows that traffic.py labelled; levels that nobody judged have no weight."""
+    if not path.exists():
+        sys.exit(f"{path}: missing; traffic.py writes it")
+    examples = []
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        known = {name: row[name] for name in ("language", "tier", "level_weights", "intent_weight")}
+        batch = row["group"]
+        examples.append(Example(row["messages"], row["intent"], row["sufficiency"], "traffic", batch=batch, **known))
+    return examples
+
+
 def row_sufficiency(row: dict) -> list[float] | None:
     if row.get("p_small") is not None and row.get("p_strong") is not None:
         small, strong = float(row["p_small"]), float(row["p_strong"])
@@ -116,7 +132,7 @@ def set_path(directory: Path, source: dict) -> Path:
     return path
 
 
-def provenance(directory: Path | None, used: set[str]) -> list[dict]:
+def provenance(directory: Path | None, used: set[str], traffic: Path | None = None) -> list[dict]:
     """Returns what the manifest says of the data: name, origin, licence, rows, sha256."""
     entries = [corpus_provenance()]
     for source in sources() if directory else []:
@@ -126,6 +142,8 @@ def provenance(directory: Path | None, used: set[str]) -> list[dict]:
         if digest != source["sha256"]:
             print(f"warning: {source['name']} has sha256 {digest}, not the one in sources.toml", file=sys.stderr)
         entries.append({key: source[key] for key in ("name", "origin", "licence", "rows")} | {"sha256": digest})
+    if traffic:
+        entries.append(json.loads((traffic / "traffic.json").read_text(encoding="utf-8"))["provenance"])
     return entries
 
 

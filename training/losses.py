@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from data import OWN_SOURCES
 from model import Classifier
 
 
@@ -15,7 +16,7 @@ class Objective(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.settings = settings
-        self.sources = [name for name in settings["mix"] if name != "corpus"]
+        self.sources = [name for name in settings["mix"] if name not in OWN_SOURCES]
         # Softplus of this is 1: the scales start as those of the corpus.
         one = torch.full((len(self.sources),), 0.5413)
         self.level_scale, self.level_offset = nn.Parameter(one), nn.Parameter(torch.zeros(len(self.sources), 3))
@@ -43,8 +44,8 @@ class Objective(nn.Module):
             scale = self.of_source(functional.softplus(self.level_scale), targets["source"], 1.0)
             offset = self.of_source(self.level_offset, targets["source"], 0.0)
             logits = logits * scale.unsqueeze(1) + offset
-        losses = functional.binary_cross_entropy_with_logits(logits, targets["sufficiency"], reduction="none").sum(1)
-        return (losses * targets["sufficiency_weight"]).mean()
+        losses = functional.binary_cross_entropy_with_logits(logits, targets["sufficiency"], reduction="none")
+        return (losses * targets["sufficiency_weight"]).sum(1).mean()
 
     def gain_loss(self, logits, targets):
         probabilities = torch.sigmoid(logits)
@@ -60,7 +61,7 @@ class Objective(nn.Module):
         return (1.0 - (embedding[rows] * targets["embedding"]).sum(1)).sum() / len(embedding)
 
     def of_source(self, values, source, corpus: float):
-        """Returns the value of each row's source; rows of the corpus (index 0) get a constant."""
+        """Returns the value of each row's source; rows labelled by our own rubric (index 0) get a constant."""
         constant = values.new_full((1, *values.shape[1:]), corpus)
         return torch.cat([constant, values])[source]
 
@@ -69,16 +70,16 @@ def targets_of(batch: list[tuple], settings: dict, sources: list[str], device) -
     """Returns the targets and weights of a batch of (ids, example, rule)."""
     examples, rules = [row[1] for row in batch], [row[2] for row in batch]
     absent = [0.0, 0.0, 0.0]
+    weights = [level_weights(e, r) for e, r in zip(examples, rules, strict=True)]
+    intents = [r["intent"] * e.intent_weight * (e.intent is not None) for e, r in zip(examples, rules, strict=True)]
     lists = {
         "intent": [intent_target(example, settings) for example in examples],
-        "intent_weight": [r["intent"] * (e.intent is not None) for e, r in zip(examples, rules, strict=True)],
+        "intent_weight": intents,
         "sufficiency": [example.sufficiency or absent for example in examples],
-        "sufficiency_weight": [
-            r["sufficiency"] * (e.sufficiency is not None) for e, r in zip(examples, rules, strict=True)
-        ],
+        "sufficiency_weight": weights,
         "gain": [example.gain or 0.0 for example in examples],
         "gain_weight": [r["gain"] * (e.gain is not None) for e, r in zip(examples, rules, strict=True)],
-        "source": [0 if e.source == "corpus" else 1 + sources.index(e.source) for e in examples],
+        "source": [0 if e.source in OWN_SOURCES else 1 + sources.index(e.source) for e in examples],
     }
     targets = {name: torch.tensor(values, device=device) for name, values in lists.items()}
     kept = [row for row, example in enumerate(examples) if example.base_embedding is not None]
@@ -86,6 +87,12 @@ def targets_of(batch: list[tuple], settings: dict, sources: list[str], device) -
     if kept:
         targets["embedding"] = torch.stack([examples[row].base_embedding for row in kept]).to(device)
     return targets
+
+
+def level_weights(example, rule: dict) -> list[float]:
+    """Returns the weight of each level: that of the source, times the trust where a level was judged at all."""
+    trust = example.level_weights or [1.0, 1.0, 1.0]
+    return [rule["sufficiency"] * one * (example.sufficiency is not None) for one in trust]
 
 
 def intent_target(example, settings: dict) -> list[float]:

@@ -32,6 +32,8 @@ SUFFICIENCY_LOSS = 1.0
 GAIN_LOSS = 4.0
 # Cosine distance to the embedding of the base: custom intents by example rely on its sense of likeness.
 EMBEDDING_LOSS = 1.5
+# Of so many rows of corpus and of traffic, evenly drawn.
+EMBEDDING_ROWS_MAX = 20_000
 # Public sets were answered by other models and graded by other rules than ours: they rank prompts, and where their
 # levels lie is fitted by a scale and an offset of each set that are thrown away after the training.
 SOURCE_SCALES = True
@@ -50,6 +52,8 @@ BUCKET_BATCHES = 40
 # drawn several times over, each time augmented, and weighs most; exam questions and priors weigh little.
 MIX = {
     "corpus": {"times": 3, "intent": 1.5, "sufficiency": 1.0, "gain": 0.0},
+    # Logged traffic (--traffic): every row by the trust in its labels, at most so many rows an epoch.
+    "traffic": {"times": 3, "rows_max": 12_000, "intent": 1.0, "sufficiency": 1.0, "gain": 0.0},
     "intent": {"rows": 1800, "intent": 0.6, "sufficiency": 0.0, "gain": 0.0},
     "intent_synthetic": {"rows": 300, "intent": 0.4, "sufficiency": 0.0, "gain": 0.0},
     "tier_outcomes_mmlupro_stem": {"rows": 1500, "intent": 0.0, "sufficiency": 0.4, "gain": 1.0},
@@ -59,8 +63,10 @@ MIX = {
     "leetcode_levels": {"rows": 300, "intent": 0.3, "sufficiency": 0.15, "gain": 0.0},
 }
 
-# --refine continues from another run, after the corpus grew: lower rates, fewer public rows.
-REFINE = {"epochs": 2, "rates": 0.5, "corpus_times": 2, "public_rows": 0.4}
+# --refine continues from another run, after the corpus or the traffic grew: lower rates, fewer public rows, fewer
+# embeddings to hold, as they are held already, and a mean of fewer steps, as there are few.
+REFINE = {"epochs": 2, "rates": 0.5, "corpus_times": 2, "public_rows": 0.4, "embedding_rows_max": 2000,
+          "mean_decay": 0.99}  # fmt: skip
 
 SMOKE = {"vocabulary": 2000, "hidden": 32, "layers": 2, "heads": 2, "steps": 2, "batch": 8}
 
@@ -73,17 +79,22 @@ NOT_SET = {"augment", "corpus_smoothing", "prior_smoothing", "intents", "input",
 def settings_of(arguments) -> dict:
     """Returns the settings of a run: the constants above, changed by --set and the other options."""
     settings = {name.lower(): value for name, value in globals().items() if name.isupper() and name not in NOT_RECORDED}
+    settings["mix"] = dict(MIX)
     settings["augment"] = {name.lower(): getattr(augment, name) for name in augment.RECORDED}
     settings |= {"corpus_smoothing": data.CORPUS_SMOOTHING, "prior_smoothing": data.PRIOR_SMOOTHING}
     settings |= {"input": INPUT, "precision": "bfloat16"}
     settings |= {"intents": len(INTENTS), "smoke": arguments.smoke, "steps_max": None}
     settings["base"] = {"name": arguments.base_name} | weights_of(None if arguments.smoke else arguments.base)
     settings["teachers"] = [weights_of(run) for run in arguments.teacher]
+    if not arguments.traffic:
+        del settings["mix"]["traffic"]
+    if arguments.data is None:
+        settings["mix"] = {name: rule for name, rule in settings["mix"].items() if name in data.OWN_SOURCES}
     if arguments.refine:
         settings |= refined(settings, arguments.refine)
     if arguments.smoke:
         settings |= {"base": {"name": "random"}, "epochs": 1, "batch": SMOKE["batch"], "steps_max": SMOKE["steps"]}
-        settings |= {"mix": {"corpus": MIX["corpus"]}, "head_hidden": SMOKE["hidden"], "freeze_embeddings": False}
+        settings |= {"head_hidden": SMOKE["hidden"], "freeze_embeddings": False}
         settings |= {"embedding_loss": 0.0}
     for change in arguments.set:
         apply(settings, change)
@@ -100,13 +111,14 @@ def refined(settings: dict, start: Path) -> dict:
     """Returns the settings that --refine changes, and those of the run it starts from."""
     mix = {}
     for name, rule in settings["mix"].items():
-        if "times" in rule:
-            mix[name] = rule | {"times": REFINE["corpus_times"]}
+        if name in data.OWN_SOURCES:
+            mix[name] = rule | ({"times": REFINE["corpus_times"]} if name == "corpus" else {})
         else:
             mix[name] = rule | {"rows": int(rule["rows"] * REFINE["public_rows"])}
     rates = {name: settings[name] * REFINE["rates"] for name in ("encoder_rate", "head_rate")}
     earlier = json.loads((start / "run.json").read_text())
-    return rates | {"mix": mix, "epochs": REFINE["epochs"], "refines": earlier | weights_of(start)}
+    kept = {name: REFINE[name] for name in ("epochs", "embedding_rows_max", "mean_decay")}
+    return rates | kept | {"mix": mix, "refines": earlier | weights_of(start)}
 
 
 def apply(settings: dict, change: str) -> None:

@@ -1,10 +1,11 @@
 """Fine-tunes the classifier: intent by cross entropy, sufficiency of each level by binary cross entropy.
 
-    python train.py --data DIR --base base/minilm --out runs/one     full training; run again to resume
-    python train.py --data DIR --out runs/one --seeds 7,8,9          one training a seed; the best on dev is kept
-    python train.py --data DIR --out runs/trial --set epochs=1       change a setting of settings.py
-    accelerate launch train.py --data DIR --out runs/one             on several GPUs
-    python train.py --smoke --out runs/smoke                         two steps of a tiny random network, corpus only
+python train.py --data DIR --base base/minilm --out runs/one     full training; run again to resume
+python train.py --data DIR --out runs/one --seeds 7,8,9          one training a seed; the best on dev is kept
+python train.py --data DIR --out runs/trial --set epochs=1       change a setting of settings.py
+python train.py --refine runs/one --traffic DIR --out runs/two    continue with logged traffic (retrain.py does it)
+accelerate launch train.py --data DIR --out runs/one             on several GPUs
+python train.py --smoke --out runs/smoke                         two steps of a tiny random network, corpus only
 """
 
 import argparse
@@ -44,16 +45,23 @@ def main() -> None:
     )
     parts = data.corpus_examples()
     pools = {"corpus": parts["train"]}
-    for source in [] if arguments.smoke else data.sources():
+    dev = parts["dev"]
+    if arguments.traffic:
+        pools["traffic"] = data.traffic_examples(arguments.traffic / "train.jsonl")
+        dev = dev + data.traffic_examples(arguments.traffic / "dev.jsonl")
+    for source in [] if arguments.data is None else data.sources():
         if source["name"] in settings["mix"]:
             pools[source["name"]] = data.public_examples(arguments.data, source)
-    provenances = data.provenance(None if arguments.smoke else arguments.data, set(settings["mix"]))
+    provenances = data.provenance(arguments.data, set(settings["mix"]), arguments.traffic)
     if arguments.teacher:
         distill.teach(pools["corpus"], arguments.teacher, settings["teacher_share"], accelerator.device)
 
     if settings["embedding_loss"] > 0:
         tokenizer, base = make_from_base(arguments.base, settings)
-        distill.keep_embeddings(pools["corpus"], base, tokenizer, accelerator.device)
+        for name in data.OWN_SOURCES:
+            pool = pools.get(name, [])
+            some = pool[:: 1 + len(pool) // settings["embedding_rows_max"]]
+            distill.keep_embeddings(some, base, tokenizer, accelerator.device)
 
     finished = []
     settings["processes"] = accelerator.num_processes
@@ -66,9 +74,7 @@ def main() -> None:
             classifier.load_state_dict(network.load(arguments.refine).state_dict())
         if accelerator.is_main_process:
             tokenizer.save(str(out / "tokenizer.json"))
-        best = train(
-            accelerator, classifier, tokenizer, pools, parts["dev"], settings | {"seed": seed}, provenances, out
-        )
+        best = train(accelerator, classifier, tokenizer, pools, dev, settings | {"seed": seed}, provenances, out)
         finished.append((best, out))
         accelerator.free_memory()
     if len(finished) > 1 and accelerator.is_main_process:
@@ -99,10 +105,13 @@ def parse_arguments():
     parser.add_argument(
         "--set", metavar="NAME=JSON", action="append", default=[], help="change a setting, e.g. mix.corpus.times=2"
     )
+    parser.add_argument("--traffic", type=Path, metavar="DIR", help="also train on what traffic.py labelled there")
     parser.add_argument("--smoke", action="store_true", help="tiny random network, two steps, committed corpus only")
     arguments = parser.parse_args()
-    if not arguments.smoke and arguments.data is None:
-        parser.error("--data is needed (or --smoke)")
+    if not (arguments.smoke or arguments.traffic) and arguments.data is None:
+        parser.error("--data is needed (or --traffic, or --smoke)")
+    if arguments.smoke:
+        arguments.data = None
     return arguments
 
 
@@ -215,24 +224,41 @@ def rate(step: int, warmup: int, steps: int) -> float:
 
 @torch.no_grad()
 def evaluate(classifier, tokenizer, examples: list[data.Example], device) -> dict:
-    """Returns the figures on labelled corpus rows; "score" picks the weights that are kept."""
+    """Returns the figures on labelled rows; "score" picks the weights that are kept."""
+    own = [example for example in examples if example.source == "corpus"]
+    traffic = [example for example in examples if example.source == "traffic" and any(example.level_weights)]
+    figures = corpus_figures(outputs(classifier, tokenizer, own, device))
+    if traffic:
+        figures |= traffic_figures(outputs(classifier, tokenizer, traffic, device))
+        figures["score"] = round(figures["score"] + figures["traffic_levels"] - figures["traffic_loss"], 4)
+    return figures
+
+
+def outputs(classifier, tokenizer, examples: list[data.Example], device) -> list[tuple]:
+    """Returns (example, most likely intent, sufficiency logits [3]) of each."""
     classifier.eval()
     rows = sorted(((encode(tokenizer, e.messages).ids, e) for e in examples), key=lambda row: len(row[0]))
-    intents_right = tiers_right = near = 0
-    sufficiency_loss = 0.0
+    found = []
     for start in range(0, len(rows), 32):
         part = rows[start : start + 32]
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
             intent_logits, sufficiency_logits, _ = classifier(*batches.pad([ids for ids, _ in part], device))
-        hard = torch.tensor([[float(e.tier <= level) for level in range(3)] for _, e in part], device=device)
-        sufficiency_loss += functional.binary_cross_entropy_with_logits(
-            sufficiency_logits.float(), hard, reduction="sum"
-        ).item()
-        tiers = (sufficiency_logits < 0).sum(1).tolist()
-        for (_, example), intent, tier in zip(part, intent_logits.argmax(1).tolist(), tiers, strict=True):
-            intents_right += intent == example.intent
-            tiers_right += tier == example.tier
-            near += abs(tier - example.tier) <= 1
+        examples_of_part = [example for _, example in part]
+        intents = intent_logits.argmax(1).tolist()
+        found += zip(examples_of_part, intents, sufficiency_logits.float().cpu(), strict=True)
+    return found
+
+
+def corpus_figures(rows: list[tuple]) -> dict:
+    intents_right = tiers_right = near = 0
+    sufficiency_loss = 0.0
+    for example, intent, logits in rows:
+        hard = torch.tensor([float(example.tier <= level) for level in range(3)])
+        sufficiency_loss += functional.binary_cross_entropy_with_logits(logits, hard, reduction="sum").item()
+        tier = int((logits < 0).sum())
+        intents_right += intent == example.intent
+        tiers_right += tier == example.tier
+        near += abs(tier - example.tier) <= 1
     count = max(1, len(rows))
     loss = sufficiency_loss / count / 3
     score = intents_right / count + tiers_right / count + near / count - loss
@@ -242,6 +268,19 @@ def evaluate(classifier, tokenizer, examples: list[data.Example], device) -> dic
         "within_one": round(near / count, 4),
         "sufficiency_loss": round(loss, 4),
         "score": round(score, 4),
+    }
+
+
+def traffic_figures(rows: list[tuple]) -> dict:
+    """Returns how many of the judged levels come out right, and their loss, both weighted by trust."""
+    logits = torch.stack([row[2] for row in rows])
+    targets = torch.tensor([example.sufficiency for example, _, _ in rows])
+    weights = torch.tensor([example.level_weights for example, _, _ in rows])
+    right = ((logits >= 0) == (targets >= 0.5)).float()
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return {
+        "traffic_levels": round(((right * weights).sum() / weights.sum()).item(), 4),
+        "traffic_loss": round(((losses * weights).sum() / weights.sum()).item(), 4),
     }
 
 

@@ -14,6 +14,7 @@ from smoke import make_smoke
 
 def arguments(**changes):
     values = {"base_name": "", "base": None, "smoke": True, "teacher": [], "refine": None, "set": []}
+    values |= {"data": None, "traffic": None}
     return argparse.Namespace(**(values | changes))
 
 

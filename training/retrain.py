@@ -1,0 +1,263 @@
+"""Retrains the classifier from logged traffic, in one command, and refuses to release what is worse.
+
+    python retrain.py EXPORT... --from runs/one --data DIR        continue from a run: minutes
+    python retrain.py EXPORT... --data DIR                        from the base weights: an hour on two cores
+    python retrain.py EXPORT... --labels labels.jsonl ...         with what people labelled (choose.py, label.py)
+    python retrain.py EXPORT... --from runs/one --processes 4     on four GPUs, by accelerate
+
+Reads the exports, trains on them beside the corpus, calibrates, exports, and compares the new bundle with the active
+one on the corpus test split and on held-out traffic. A bundle that is worse than the tolerance allows (compare.py, and
+gates.toml with --pointsman) is refused: exit 1, the reasons are printed and stand in the report. One that is accepted
+is left as OUT/VERSION with its report. Nothing is put into service. Run it again after a cut: finished steps are kept.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import compare
+import data
+import exports
+import report
+import traffic
+from export import publish
+
+HERE = Path(__file__).parent
+BUNDLES = HERE.parent / "onnx"
+# Beside those of settings.py: what a run continued from another is trained with. The corpus is seen again so that
+# nothing of it is forgotten; where traffic has few rows, more of it would only take longer.
+REFINE_SETTINGS = ("epochs=2", "mix.corpus.times=1", "evaluate_steps=150", "checkpoint_steps=50")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    work, content = arguments.work, {"version": arguments.version, "refusals": []}
+    work.mkdir(parents=True, exist_ok=True)
+    content["settings"] = {
+        "arguments": {name: plain(value) for name, value in vars(arguments).items()},
+        "tolerance": compare.TOLERANCE if arguments.tolerance is None else arguments.tolerance,
+        "train": train_settings(arguments),
+    }
+    try:
+        content["refusals"] = steps(arguments, content)
+    except SystemExit as stop:
+        content["refusals"] = [f"stopped: {stop.code}"]
+    report.write(content, work)
+    if content["refusals"]:
+        for reason in content["refusals"]:
+            print(f"refused: {reason}", file=sys.stderr)
+        sys.exit(f"no bundle was released; the report is {work / 'report.html'}")
+    release(work, content, arguments.out / arguments.version)
+    print(f"bundle: {arguments.out / arguments.version}; its report.html says what it learned from and what changed")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    traffic.add_arguments(parser)
+    parser.add_argument("--from", dest="start", type=Path, metavar="RUN", help="run of train.py to continue from")
+    parser.add_argument("--data", type=Path, help="directory of the public sets, as for train.py; without it none")
+    parser.add_argument("--base", type=Path, default=HERE / "base" / "minilm", help="base weights, as for train.py")
+    parser.add_argument("--active", type=Path, help="bundle to compare with; default: the shipped one")
+    parser.add_argument("--version", help="of the new bundle; default: the active one's with a higher last number")
+    parser.add_argument("--out", type=Path, default=BUNDLES, help="directory that holds the bundles")
+    parser.add_argument("--work", type=Path, default=HERE / "runs" / "retrain", help="steps, checkpoints, report")
+    parser.add_argument("--processes", type=int, default=1, help="one for each GPU; default 1")
+    parser.add_argument("--set", metavar="NAME=JSON", action="append", default=[], help="as for train.py")
+    parser.add_argument("--tolerance", type=float, help="how much worse any figure may be; default: see compare.py")
+    parser.add_argument("--held-out-min", type=int, default=compare.HELD_OUT_MIN, help="held-out requests needed")
+    parser.add_argument("--pointsman", type=Path, metavar="BINARY", help="also asks `pointsman eval` for gates.toml")
+    parser.add_argument("--smoke", action="store_true", help="two steps of a tiny random network: for tests")
+    arguments = parser.parse_args()
+    if arguments.active is None:
+        arguments.active = BUNDLES / (BUNDLES / "default").read_text().strip()
+    if not (arguments.active / "manifest.json").exists():
+        parser.error(f"--active {arguments.active}: no bundle there")
+    if arguments.start and not (arguments.start / "run.json").exists():
+        parser.error(f"--from {arguments.start}: no run of train.py there")
+    if arguments.version is None:
+        active = json.loads((arguments.active / "manifest.json").read_text(encoding="utf-8"))["version"]
+        arguments.version = next_version(active, arguments.out)
+    if (arguments.out / arguments.version).exists():
+        parser.error(f"{arguments.out / arguments.version}: exists; name another --version")
+    return arguments
+
+
+def next_version(active: str, out: Path) -> str:
+    """Returns the active version with a last number that no bundle of `out` has yet."""
+    first, _, last = active.rpartition(".")
+    number = int(last) if last.isdigit() else 0
+    start = first if last.isdigit() else active
+    while True:
+        number += 1
+        if not (out / f"{start}.{number}").exists():
+            return f"{start}.{number}"
+
+
+def steps(arguments, content: dict) -> list[str]:
+    """Carries out every step that is not done yet; returns why the bundle is refused."""
+    work = arguments.work
+    after = seen_until(arguments)
+    files = exports.files_of(arguments.exports)
+    given = [arguments.labels, arguments.level, arguments.never, arguments.held_out_share, after]
+    inputs = fingerprint([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files], *given)
+    inputs = fingerprint(inputs, *(file.read_bytes().hex() for file in arguments.labels if file.exists()))
+    with step(work, "traffic", inputs) as todo:
+        if todo:
+            traffic.write(arguments, work / "traffic", after)
+    content["traffic"] = json.loads((work / "traffic" / "traffic.json").read_text(encoding="utf-8"))
+    held_out = content["traffic"]["provenance"]["rows_by_split"]["held_out"]
+    if held_out < arguments.held_out_min:
+        return compare.refusals({"traffic": {"rows": held_out, "gain": {}}, "corpus_test": {"gain": {}}}, None,
+                                arguments.held_out_min)  # fmt: skip
+
+    start = data.sha256(arguments.start / "model.safetensors") if arguments.start and not arguments.smoke else ""
+    learned = content["traffic"]["provenance"]["sha256"]
+    inputs = fingerprint(learned, start, train_settings(arguments), data.corpus_provenance()["sha256"])
+    with step(work, "train", inputs) as todo:
+        if todo:
+            train(arguments, inputs)
+    content["log"] = [json.loads(line) for line in (work / "run" / "log.jsonl").read_text().splitlines()]
+
+    inputs = fingerprint(data.sha256(work / "run" / "model.safetensors"), arguments.version)
+    candidate = work / "bundles" / arguments.version
+    with step(work, "export", inputs) as todo:
+        if todo:
+            out = ["--run", work / "run", "--version", arguments.version, "--out", work / "bundles", "--replace"]
+            script("export.py", out)
+
+    inputs = fingerprint(*(data.sha256(path / "manifest.json") for path in (arguments.active, candidate)), learned)
+    with step(work, "compare", inputs) as todo:
+        if todo:
+            found = compare.compare(arguments.active, candidate, work / "traffic")
+            (work / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
+    content["comparison"] = json.loads((work / "comparison.json").read_text())
+    reasons = compare.refusals(content["comparison"], arguments.tolerance, arguments.held_out_min)
+    return reasons + (gates(arguments.pointsman, candidate) if arguments.pointsman else [])
+
+
+def train(arguments, inputs: str) -> None:
+    """Trains in work/run; a run that was cut is taken up where it stood, one with other inputs is begun anew."""
+    run = arguments.work / "run"
+    stamp = run / "inputs"
+    if not stamp.exists() or stamp.read_text() != inputs:
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True)
+        stamp.write_text(inputs)
+    options = ["--out", run, "--traffic", arguments.work / "traffic", "--base", arguments.base]
+    options += ["--data", arguments.data] if arguments.data else []
+    if arguments.start and not arguments.smoke:
+        # As its own teacher it keeps what it says of the corpus (Li and Hoiem 2016, learning without forgetting).
+        options += ["--refine", arguments.start, "--teacher", arguments.start]
+    options += ["--smoke"] if arguments.smoke else []
+    for change in train_settings(arguments):
+        options += ["--set", change]
+    script("train.py", options, arguments.processes)
+
+
+def train_settings(arguments) -> list[str]:
+    refines = arguments.start is not None and not arguments.smoke
+    return [*(REFINE_SETTINGS if refines else ()), *arguments.set]
+
+
+def script(name: str, options: list, processes: int = 1) -> None:
+    command = [sys.executable, *launcher(processes), str(HERE / name), *map(str, options)]
+    # What makes accelerate take processes without a GPU for ranks of one training.
+    code = subprocess.run(command, env=os.environ | ({} if cuda() else {"ACCELERATE_USE_CPU": "true"})).returncode
+    if code:
+        sys.exit(f"{name} ended with {code}; its own message stands above")
+
+
+def launcher(processes: int) -> list[str]:
+    """Returns what starts so many processes: accelerate on GPUs; without one torch, as accelerate knows no such way."""
+    if processes == 1:
+        return []
+    if not cuda():
+        return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    return [*launch, "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+def cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextlib.contextmanager
+def step(work: Path, name: str, inputs: str):
+    """Yields whether the step has to be done; notes it as done when it ends without an error."""
+    path = work / "steps.json"
+    done = json.loads(path.read_text()) if path.exists() else {}
+    todo = done.get(name) != inputs
+    print(f"== {name}" if todo else f"== {name}: done before", flush=True)
+    yield todo
+    path.write_text(json.dumps(done | {name: inputs}, indent=1) + "\n")
+
+
+def fingerprint(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def seen_until(arguments) -> int:
+    """Returns until when the start and the active bundle have been trained on traffic: it cannot measure them."""
+    known = [json.loads((arguments.active / "manifest.json").read_text(encoding="utf-8"))]
+    if arguments.start:
+        known.append(json.loads((arguments.start / "run.json").read_text(encoding="utf-8")))
+    return max((moment for one in known for moment in trained_until(one)), default=0)
+
+
+def trained_until(value) -> list[int]:
+    """Returns every "trained_until_ms" in a manifest or run, also of the runs that it continued."""
+    if isinstance(value, dict):
+        mine = [value["trained_until_ms"]] if "trained_until_ms" in value else []
+        return mine + [moment for one in value.values() for moment in trained_until(one)]
+    if isinstance(value, list):
+        return [moment for one in value for moment in trained_until(one)]
+    return []
+
+
+def gates(binary: Path, candidate: Path) -> list[str]:
+    """Returns the gates that the bundle misses on the corpus test split, as the router itself measures them."""
+    with tempfile.TemporaryDirectory(prefix="pointsman-gates-") as scratch:
+        config, rows = Path(scratch, "pointsman.toml"), Path(scratch, "test.jsonl")
+        config.write_text(f"[classifier]\nbundle = {json.dumps(str(candidate.resolve()))}\n")
+        split = subprocess.run([sys.executable, HERE / "corpus.py", "--split", "test"], capture_output=True, check=True)
+        rows.write_bytes(split.stdout)
+        command = [binary.resolve(), "--config", config, "eval", "--no-rules", "--resamples", "100"]
+        ended = subprocess.run([*command, "--gates", HERE / "gates.toml", rows], capture_output=True, text=True)
+    if ended.returncode == 0:
+        return []
+    lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines()]
+    missed = [line for line in lines if "miss" in line.lower() or "error" in line.lower()]
+    return [f"gates.toml: {line}" for line in missed or lines[-3:] or [f"{binary} ended with {ended.returncode}"]]
+
+
+def release(work: Path, content: dict, target: Path) -> None:
+    """Puts the bundle with its report in place, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    shutil.copytree(work / "bundles" / content["version"], building, dirs_exist_ok=True)
+    manifest = json.loads((building / "manifest.json").read_text(encoding="utf-8"))
+    manifest["metrics"]["retraining"] = content["comparison"]
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (building / "manifest.json").write_text(text, encoding="utf-8")
+    report.write(content, building)
+    publish(building, target)
+
+
+def plain(value):
+    """Returns an argument as JSON can say it; of paths the name alone, as folders may say whose machine it is."""
+    if isinstance(value, Path):
+        return value.name
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main()
