@@ -1,14 +1,19 @@
-//! What a decision costs in process: rules, tokens, policy, and the whole route.
+//! What a decision costs in process: rules, tokens, policy, the whole route; and what logging it costs afterwards.
 //!
 //! `cargo bench --bench routing` takes about a minute; a filter after `--` picks a group. Nothing
 //! here goes over a socket: `benches/load` does.
 
-use std::{fmt::Write, hint::black_box, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pointsman::{
-    config::{Config, default_config, read_text},
-    prompt::{Decision, Draft, Intent, Prompt, Source, TokenCountSource},
+    config::{Config, ExploreConfig, TrafficConfig, default_config, read_text},
+    prompt::{Decision, Draft, Intent, Message, Prompt, Role, Source, TokenCountSource},
     routing::{
         Router,
         admit::admit,
@@ -17,17 +22,28 @@ use pointsman::{
         health::TargetHealth,
         intents::ExampleIntents,
         language::detect,
-        policy::{Evidence, Question, decide},
+        learning::Estimate,
+        policy::{Evidence, Exploration, Question, decide, explore},
         rules::{Hits, RuleSet},
         sessions::Sessions,
     },
     telemetry,
+    traffic::{
+        Traffic,
+        signals::{Asked, Signals},
+        text::redact::redact,
+    },
 };
 
 const WARM_UP: Duration = Duration::from_millis(300);
 const MEASURE: Duration = Duration::from_millis(1200);
 /// Fewer than the default of 100: a single run over 300,000 characters takes milliseconds.
 const SAMPLES: usize = 20;
+
+/// Each record takes thousands of times longer to be written than to be queued, and all are waited for.
+const LOG_MEASURE: Duration = Duration::from_millis(30);
+/// Fewer than a batch: what is measured is what the request pays, not the writer beside it.
+const LOGGED_AT_ONCE: u64 = 400;
 
 const PROMPT_BYTES: usize = 2048;
 const LONG_PROMPT_CHARS: usize = 300_000;
@@ -105,24 +121,40 @@ fn policy(criterion: &mut Criterion) {
         ),
         ("no scores", Evidence::None { why: "the classifier's queue is full" }),
     ];
+    let question = |evidence| Question {
+        config: &config,
+        prompt: &prompt,
+        tokens: TokenCount { tokens: 12, source: TokenCountSource::Tokenizer },
+        hits: &hits,
+        evidence,
+        session_floor: None,
+        session_last: None,
+        refusing: &[],
+        seed: 7,
+        offsets: &[],
+    };
     let mut group = criterion.benchmark_group("policy");
     for (name, evidence) in evidences {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                decide(black_box(&Question {
-                    config: &config,
-                    prompt: &prompt,
-                    tokens: TokenCount { tokens: 12, source: TokenCountSource::Tokenizer },
-                    hits: &hits,
-                    evidence,
-                    session_floor: None,
-                    session_last: None,
-                    refusing: &[],
-                    seed: 7,
-                }))
-            });
+            bencher.iter(|| decide(black_box(&question(evidence))));
         });
     }
+    let scored = evidences[0].1;
+    let known: Vec<Option<Estimate>> =
+        config.targets.iter().map(|_| Some(Estimate { mean: -0.1, sd: 0.4 })).collect();
+    let offsets: Vec<Option<f64>> = known.iter().map(|known| known.map(|known| known.mean)).collect();
+    let learned = Question { offsets: &offsets, ..question(scored) };
+    group.bench_function("scores and offsets", |bencher| bencher.iter(|| decide(black_box(&learned))));
+    let best = decide(&learned).expect("targets are open");
+    let mut seed = 0;
+    group.bench_function("explore, beside deciding", |bencher| {
+        bencher.iter(|| {
+            seed += 1;
+            let config = ExploreConfig { rate: 0.05, quality_min: 0.3 };
+            let prior = Estimate { mean: 0.0, sd: 1.0 };
+            explore(black_box(&learned), &best, &Exploration { config, prior, known: &known, seed })
+        });
+    });
     group.finish();
 }
 
@@ -165,6 +197,84 @@ fn language(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(|| detect(black_box(&text))));
     }
     group.finish();
+}
+
+fn redaction(criterion: &mut Criterion) {
+    let letter = " Mail anna@example.org or call +49 151 23456789.\n\nBest regards,\nAnna Schmidt\n";
+    let texts = [
+        ("2 KB English", text(ENGLISH, PROMPT_BYTES)),
+        ("2 KB German", text(GERMAN, PROMPT_BYTES)),
+        ("2 KB Japanese", text(JAPANESE, PROMPT_BYTES)),
+        ("2 KB English, a letter's end", text(ENGLISH, PROMPT_BYTES) + letter),
+        ("300,000 chars", long_text()),
+    ];
+    let mut group = criterion.benchmark_group("redaction");
+    for (name, text) in &texts {
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(*name, |bencher| bencher.iter(|| redact(black_box(text))));
+    }
+    group.finish();
+}
+
+fn signals(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("signals");
+    for (name, text) in [("200 chars", text(ENGLISH, 200)), ("2 KB", text(ENGLISH, PROMPT_BYTES))] {
+        let memory = Signals::new();
+        let messages = [Message { role: Role::User, content: text }];
+        let mut at_ms = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                at_ms += 2000;
+                let decision_id = uuid::Uuid::from_u128(at_ms as u128);
+                let asked = Asked {
+                    decision_id,
+                    at_ms,
+                    tenant: "t",
+                    session: "s",
+                    messages: black_box(&messages),
+                    bytes: 200,
+                };
+                memory.asked(&asked)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What a request pays for being logged.
+fn logging(criterion: &mut Criterion) {
+    telemetry::init_metrics();
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let mut config = default_config();
+    config.traffic = TrafficConfig::in_folder(folder.path().to_owned());
+    config.traffic.flush = Duration::from_millis(5);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let router = router(config.clone(), None);
+    let traffic = Traffic::start(Arc::new(config.clone()));
+    let mut group = criterion.benchmark_group("logging");
+    group.warm_up_time(LOG_MEASURE).measurement_time(LOG_MEASURE).sample_size(10);
+    for (name, text) in [("200 chars", text(ENGLISH, 200)), ("300,000 chars", long_text())] {
+        let prompt = prompt(&text, &config);
+        let decision = runtime.block_on(router.route(&prompt, None)).expect("the default rules have targets");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (mut left, mut took) = (iterations, Duration::ZERO);
+                while left > 0 {
+                    let prompts = vec![prompt.clone(); left.min(LOGGED_AT_ONCE) as usize];
+                    left -= prompts.len() as u64;
+                    let started = Instant::now();
+                    prompts.into_iter().for_each(|prompt| traffic.decided(prompt, &decision));
+                    took += started.elapsed();
+                    while traffic.status().waiting > 0 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                took
+            });
+        });
+    }
+    group.finish();
+    runtime.block_on(traffic.stop());
 }
 
 fn route(criterion: &mut Criterion) {
@@ -363,6 +473,6 @@ criterion_group! {
         .measurement_time(MEASURE)
         .sample_size(SAMPLES)
         .without_plots();
-    targets = rules, tokenize, policy, intents, language, route
+    targets = rules, tokenize, policy, intents, language, redaction, signals, logging, route
 }
 criterion_main!(benches);

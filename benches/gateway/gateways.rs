@@ -66,6 +66,7 @@ impl Gateway {
         let mut command = Command::new(binary);
         command.args(["--log-format", "json", "--log-level", log_level, "serve"]);
         command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.env("XDG_STATE_HOME", setting.path("state"));
         command.args(["--admin-listen", "off", "--config"]).arg(config).stderr(create(&log)?);
         let (server, [grpc, http]) =
             SpawnedServer::start_announcing(&mut command, ["gRPC", "HTTP"]).map_err(|error| {

@@ -39,6 +39,7 @@ const INTERIM_FROM: Duration = Duration::from_secs(10);
 const INTERIM_EVERY: Duration = Duration::from_secs(5);
 
 /// What is measured together: one or more groups of clients at the same time.
+#[derive(Clone)]
 pub struct Cell {
     pub name: String,
     pub groups: Vec<Group>,
@@ -59,6 +60,7 @@ pub struct Group {
 pub enum Ask {
     Fast,
     Classifier { tokens: usize },
+    Cached { tokens: usize },
     Mixed { tokens: usize },
 }
 
@@ -67,7 +69,7 @@ impl Ask {
     pub fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Fast => &[Kind::Fast],
-            Self::Classifier { .. } => &[Kind::Classifier],
+            Self::Classifier { .. } | Self::Cached { .. } => &[Kind::Classifier],
             Self::Mixed { .. } => &[Kind::Fast, Kind::Classifier],
         }
     }
@@ -75,8 +77,11 @@ impl Ask {
     /// Returns the length of the texts of `kind`, where it is set.
     pub fn tokens(self, kind: Kind) -> Option<usize> {
         match (self, kind) {
-            (Self::Classifier { tokens } | Self::Mixed { tokens }, Kind::Classifier) => Some(tokens),
-            (Self::Classifier { .. } | Self::Mixed { .. } | Self::Fast, _) => None,
+            (
+                Self::Classifier { tokens } | Self::Cached { tokens } | Self::Mixed { tokens },
+                Kind::Classifier,
+            ) => Some(tokens),
+            (Self::Classifier { .. } | Self::Cached { .. } | Self::Mixed { .. } | Self::Fast, _) => None,
         }
     }
 
@@ -84,6 +89,7 @@ impl Ask {
     fn text(self, texts: &Texts, turn: u64) -> (Kind, String) {
         match self {
             Self::Classifier { tokens } => (Kind::Classifier, texts.classifier(tokens)),
+            Self::Cached { tokens } => (Kind::Classifier, texts.cached(tokens, turn)),
             Self::Mixed { tokens } if turn % 2 == 1 => (Kind::Classifier, texts.classifier(tokens)),
             Self::Fast | Self::Mixed { .. } => (Kind::Fast, texts.fast()),
         }

@@ -21,6 +21,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+use tempfile::TempDir;
 use tonic::transport::Endpoint;
 
 use drive::{Arrivals, Ask, Cell, Group};
@@ -56,6 +57,13 @@ struct Arguments {
     /// Process whose CPU time and memory are read; that of a spawned server is known.
     #[arg(long, conflicts_with = "spawn")]
     pid: Option<u32>,
+    /// Whether the spawned server keeps a traffic log, in a folder of its own; both: two servers in turn, one
+    /// without and one with it.
+    #[arg(long, value_enum, default_value = "off")]
+    traffic: Log,
+    /// How often everything is measured, in turn.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
     /// What is asked; several make several rows.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "fast,classifier")]
     path: Vec<Traffic>,
@@ -99,7 +107,9 @@ Examples:
   cargo bench --bench load -- --spawn target/release/pointsman --path fast-under-load
   cargo bench --bench load -- --path classifier --tokens 20,32,128 --concurrency 1
   cargo bench --bench load -- --path classifier --concurrency 64 --seconds 60
-  cargo bench --bench load -- --path classifier --mode open --rate 300";
+  cargo bench --bench load -- --path classifier --mode open --rate 300
+  cargo bench --bench load -- --spawn target/release/pointsman --traffic both --rounds 5 \
+    --path fast,cached --mode open --rate 2000";
 
 const HINT: &str =
     "load: no server to load. Start one with --spawn target/release/pointsman, or name one with --address.";
@@ -111,10 +121,20 @@ enum Traffic {
     Fast,
     /// Texts that no default rule knows, each of them new.
     Classifier,
-    /// The two in turn.
+    /// Texts of the classifier that it has read before: its cache answers.
+    Cached,
+    /// Fast and classifier in turn.
     Mixed,
     /// One client on the fast path while 64 others saturate the classifier.
     FastUnderLoad,
+}
+
+/// Whether a spawned server logs what it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    Off,
+    On,
+    Both,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -157,47 +177,66 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    let server = match &arguments.spawn {
-        Some(binary) => Some(spawn(binary, arguments.config.as_deref())?),
-        None => None,
-    };
-    let address = match (&server, &arguments.address) {
-        (Some((_, address)), _) | (None, Some(address)) => address.clone(),
-        (None, None) => DEFAULT_ADDRESS.to_owned(),
-    };
-    let endpoint = endpoint(&address)?;
-    let process = match &server {
-        Some((server, _)) => {
-            let ready_after = server.wait_until_serving(&endpoint)?;
-            anstream::eprintln!("server at {address} ready after {} ms", ready_after.as_millis());
-            Some(Process(server.pid()))
-        }
-        None => {
-            drive::probe(&endpoint).map_err(|why| LoadError::Server { address, why })?;
-            arguments.pid.map(Process)
-        }
-    };
-
+    let servers = servers(arguments)?;
     let texts = Arc::new(Texts::new());
     let mut report = Report::new(arguments.json);
-    let outcome = cells(arguments)
-        .iter()
-        .try_for_each(|cell| drive::run(cell, &endpoint, &texts, process, &mut report));
+    let outcome = (0..arguments.rounds).try_for_each(|_| {
+        cells(arguments).into_iter().try_for_each(|cell| {
+            servers.iter().try_for_each(|server| {
+                let cell = Cell { name: format!("{}{}", cell.name, server.mark), ..cell.clone() };
+                drive::run(&cell, &server.endpoint, &texts, server.process, &mut report)
+            })
+        })
+    });
     // What was measured before a server went away is worth its line.
     report.finish();
     outcome
 }
 
-/// Starts a server on a free port and returns it with its address.
-fn spawn(binary: &Path, config: Option<&Path>) -> Result<(SpawnedServer, String), ProcessError> {
+/// Who is loaded.
+struct Loaded {
+    /// What its rows are told apart by.
+    mark: &'static str,
+    endpoint: Endpoint,
+    process: Option<Process>,
+    /// Stopped, and its folder removed, when the run ends.
+    _spawned: Option<(SpawnedServer, TempDir)>,
+}
+
+fn servers(arguments: &Arguments) -> Result<Vec<Loaded>, LoadError> {
+    let Some(binary) = &arguments.spawn else {
+        let address = arguments.address.clone().unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        let endpoint = endpoint(&address)?;
+        drive::probe(&endpoint).map_err(|why| LoadError::Server { address, why })?;
+        let process = arguments.pid.map(Process);
+        return Ok(vec![Loaded { mark: "", endpoint, process, _spawned: None }]);
+    };
+    let logs: &[bool] = match arguments.traffic {
+        Log::Off => &[false],
+        Log::On => &[true],
+        Log::Both => &[false, true],
+    };
+    logs.iter().map(|&logs| spawn(binary, arguments.config.as_deref(), logs)).collect()
+}
+
+/// Starts a server on a free port, with all that it keeps in a folder of its own.
+fn spawn(binary: &Path, config: Option<&Path>, logs: bool) -> Result<Loaded, LoadError> {
+    let folder = tempfile::tempdir().map_err(|error| LoadError::Io { what: "making a folder", error })?;
     let mut command = Command::new(binary);
-    command.args(["--log-level", "warn", "serve"]);
+    command.args(["--log-level", "warn", "serve"]).env("XDG_STATE_HOME", folder.path());
     command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--admin-listen", "off"]);
+    if !logs {
+        command.arg("--no-traffic");
+    }
     if let Some(config) = config {
         command.arg("--config").arg(config);
     }
     let (server, [address]) = SpawnedServer::start_announcing(&mut command, ["gRPC"])?;
-    Ok((server, format!("http://{address}")))
+    let endpoint = endpoint(&format!("http://{address}"))?;
+    let ready_after = server.wait_until_serving(&endpoint)?;
+    anstream::eprintln!("server at {address} ready after {} ms", ready_after.as_millis());
+    let process = Some(Process(server.pid()));
+    Ok(Loaded { mark: if logs { " +log" } else { "" }, endpoint, process, _spawned: Some((server, folder)) })
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, LoadError> {
@@ -240,6 +279,7 @@ fn cells(arguments: &Arguments) -> Vec<Cell> {
             Traffic::Classifier => {
                 tokens().flat_map(|tokens| every("classifier", Ask::Classifier { tokens })).collect()
             }
+            Traffic::Cached => tokens().flat_map(|tokens| every("cached", Ask::Cached { tokens })).collect(),
             Traffic::Mixed => tokens().flat_map(|tokens| every("mixed", Ask::Mixed { tokens })).collect(),
             Traffic::FastUnderLoad => tokens()
                 .map(|tokens| {

@@ -1,7 +1,7 @@
 //! Texts to ask: short ones that a default rule decides, and word sequences that no rule knows.
 //!
 //! No two texts for the classifier are equal, in one run or in two, so its score cache never
-//! answers.
+//! answers; but those that are meant for the cache are few.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -12,6 +12,8 @@ use std::{
 pub const TOKENS_MIN: i64 = 8;
 const SPECIAL_TOKENS: usize = 2;
 const COUNTING_WORDS: usize = 4;
+/// Different texts for the cache: it has read them all after a fraction of a second.
+const CACHED: u64 = 32;
 
 /// Makes texts for one run.
 pub struct Texts {
@@ -39,7 +41,16 @@ impl Texts {
 
     /// Returns a new text of this many tokens of a BERT vocabulary, special tokens included.
     pub fn classifier(&self, tokens: usize) -> String {
-        let count = self.made.fetch_add(1, Ordering::Relaxed);
+        self.counted(tokens, self.made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns one of a few texts, as long as those.
+    pub fn cached(&self, tokens: usize, turn: u64) -> String {
+        // Counted down from the end: never one of the new ones.
+        self.counted(tokens, u32::MAX - (turn % CACHED) as u32)
+    }
+
+    fn counted(&self, tokens: usize, count: u32) -> String {
         let random_words = tokens - SPECIAL_TOKENS - COUNTING_WORDS;
         let mut state = self.run;
         let mut words = Vec::with_capacity(tokens);

@@ -8,16 +8,19 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::PATIENCE;
 
 pub fn pointsman(arguments: &[&str], input: &[u8]) -> Output {
+    let state = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .args(arguments)
         // Not the working directory: nothing may depend on it.
         .current_dir(std::env::temp_dir())
         .env_remove("POINTSMAN_CONFIG")
         .env_remove("GEMINI_API_KEY")
+        .env("XDG_STATE_HOME", state.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -248,10 +251,12 @@ struct Served {
     /// What is printed after the addresses.
     printed: Lines<BufReader<ChildStdout>>,
     log: BufReader<ChildStderr>,
+    _state: TempDir,
 }
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["serve", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0"])
@@ -259,6 +264,7 @@ impl Served {
             .current_dir(std::env::temp_dir())
             .env_remove("POINTSMAN_CONFIG")
             .env_remove("RUST_LOG")
+            .env("XDG_STATE_HOME", state.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -268,7 +274,7 @@ impl Served {
         let (grpc, http) = (line().strip_prefix("gRPC  ").unwrap().parse().unwrap(), line());
         let admin = line().strip_prefix("admin ").unwrap().to_owned();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, grpc, http, admin, printed, log }
+        Self { child, grpc, http, admin, printed, log, _state: state }
     }
 
     fn terminate(&self) {

@@ -132,7 +132,9 @@ async fn nothing_is_claimed_in_a_language_that_is_not_read() {
 }
 
 fn load(text: &str) -> Result<(), String> {
-    Live::start(read_text(text).unwrap()).unwrap().load_classifier().map_err(|error| error.to_string())
+    let mut config = read_text(text).unwrap();
+    config.traffic.enabled = false;
+    Live::start(config).unwrap().load_classifier().map_err(|error| error.to_string())
 }
 
 #[test]

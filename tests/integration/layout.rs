@@ -3,7 +3,8 @@
 use std::{fs, path::Path};
 
 /// In reading order: a module may name itself and what stands before it.
-const ORDER: [&str; 8] = ["prompt", "config", "routing", "evaluation", "completion", "live", "server", "cli"];
+const ORDER: [&str; 9] =
+    ["prompt", "config", "routing", "evaluation", "completion", "traffic", "live", "server", "cli"];
 
 #[test]
 fn modules_name_only_those_before_them() {

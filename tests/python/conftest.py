@@ -63,6 +63,7 @@ class Server:
         environment = {
             name: value for name, value in os.environ.items() if name not in ("POINTSMAN_CONFIG", "RUST_LOG")
         }
+        environment["XDG_STATE_HOME"] = str(folder / "state")
         self._log = folder / "stderr.txt"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

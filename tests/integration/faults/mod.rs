@@ -7,7 +7,7 @@ mod budgets;
 mod callers;
 mod case;
 mod hang_ups;
-mod process;
+pub mod process;
 mod secrets;
 mod security;
 mod statuses;

@@ -46,6 +46,23 @@ impl Process {
 
     /// Starts a server whose configuration lies in this folder.
     pub async fn start_in(folder: TempDir, sections: &str, environment: &[(&str, &str)]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        Self::start_command(folder, command, sections, environment).await
+    }
+
+    /// Starts a server by a script for the shell, which gets the program and its arguments as its own.
+    pub async fn start_by(script: &str, sections: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_pointsman")]);
+        Self::start_command(tempfile::tempdir().unwrap(), command, sections, environment).await
+    }
+
+    async fn start_command(
+        folder: TempDir,
+        mut command: Command,
+        sections: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let file = folder.path().join("pointsman.toml");
         let server = format!(
             "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
@@ -53,11 +70,12 @@ impl Process {
         );
         std::fs::write(&file, format!("{sections}\n{server}")).unwrap();
         let log = File::create(log_file(folder.path())).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        let mut child = command
             .args(["--config", file.to_str().unwrap(), "serve"])
             .env_remove("POINTSMAN_CONFIG")
             .env("RUST_LOG", "trace")
             .env("NO_PROXY", "*")
+            .env("XDG_STATE_HOME", folder.path().join("state"))
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -79,6 +97,22 @@ impl Process {
             .build()
             .unwrap();
         Self { child, http, admin, channel, client, folder }
+    }
+
+    /// Returns the folder of its configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Returns the folder of its configuration, which outlives it.
+    pub fn into_folder(mut self) -> TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// Returns an address of the HTTP listener.

@@ -1,5 +1,7 @@
 //! A server on port 0 inside the test, with the real classifier or a scripted one, and providers that misbehave.
 
+pub mod postgres;
+pub mod traffic;
 pub mod upstream;
 
 use std::{
@@ -32,11 +34,15 @@ use tonic::transport::Channel;
 /// Longest wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Returns a configuration for tests: any free port, and the given sections.
+/// Returns a configuration for tests: any free port, and the given sections. Nothing is logged but by a section that
+/// says where.
 pub fn config(sections: &str) -> Config {
     let server = "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
                   admin_listen = \"127.0.0.1:0\"\ndrain_ms = 2000\n";
-    read_text(&format!("{sections}\n{server}")).unwrap_or_else(|error| panic!("{error}"))
+    let read = read_text(&format!("{sections}\n{server}"));
+    let mut config = read.unwrap_or_else(|error| panic!("{error}"));
+    config.traffic.enabled &= sections.contains("[traffic]");
+    config
 }
 
 /// The embedded bundle's classifier, loaded once for all tests.

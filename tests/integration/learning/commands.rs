@@ -1,0 +1,62 @@
+//! `pointsman learning`, on a store in a folder of its own.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use pointsman::{
+    config::{LearningConfig, StoreConfig},
+    traffic::{learn::Learner, store::Store},
+};
+use serde_json::Value;
+
+use crate::support::traffic::{NEW_YEAR_MS, feedback, record};
+
+fn learning(state: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .arg("learning")
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env_remove("POINTSMAN_CONFIG")
+        .env("XDG_STATE_HOME", state)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_learned_is_shown_and_forgotten() {
+    let state = tempfile::tempdir().unwrap();
+    let store = StoreConfig::Sqlite { path: state.path().join("pointsman/traffic.sqlite") };
+    let store = Store::open(&store).await.unwrap();
+    let record = record(NEW_YEAR_MS, 1);
+    store.write(std::slice::from_ref(&record)).await.unwrap();
+    store.add_feedback(&[feedback("f", record.decision_id)], 0).await.unwrap();
+    let config = LearningConfig { enabled: true, ..LearningConfig::default() };
+    Learner::new(store, config, std::sync::Arc::default()).step(NEW_YEAR_MS).await.unwrap();
+
+    let shown = learning(state.path(), &["show"]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("code") && shown.contains("small") && !shown.contains('\u{1b}'), "{shown}");
+    let shown: Value = serde_json::from_slice(&learning(state.path(), &["show", "--json"]).stdout).unwrap();
+    assert_eq!(shown["offsets"][0]["observations"], 1);
+    let other = learning(state.path(), &["reset", "--intent", "math"]);
+    assert_eq!(text(&other.stdout), "0 offsets forgotten\n");
+    let all = learning(state.path(), &["reset"]);
+    assert_eq!(text(&all.stdout), "1 offset forgotten\n");
+    assert!(text(&learning(state.path(), &["show"]).stdout).contains("nothing was learned yet"));
+}
+
+#[test]
+fn without_a_store_it_says_so() {
+    let state = tempfile::tempdir().unwrap();
+    let shown = learning(state.path(), &["show"]);
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(text(&shown.stderr).contains("there is no such file"), "{}", text(&shown.stderr));
+    assert_eq!(learning(state.path(), &["forget"]).status.code(), Some(2));
+}

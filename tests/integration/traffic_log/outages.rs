@@ -1,0 +1,151 @@
+//! PostgreSQL goes away under load and comes back: no request notices, nothing that was acknowledged is lost, nothing
+//! is doubled.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pointsman::{
+    config::{Config, StoreConfig, TrafficConfig},
+    live::Live,
+    server::proto::router_service_client::RouterServiceClient,
+    traffic::store::{Cursor, Selection, Store},
+};
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use super::{NO_CLASSIFIER, route};
+use crate::support::{
+    PATIENCE, TestServer, config,
+    postgres::{Postgres, Stop},
+    traffic::feedback,
+    until,
+};
+
+/// Seconds, long enough for every case; a long outage is tried by `POINTSMAN_OUTAGE_S=30`, with `--nocapture` to see
+/// how many it were.
+const OUTAGE_S: u64 = 3;
+/// Of load before, and again after the outage.
+const AROUND: Duration = Duration::from_secs(1);
+const CALLERS: usize = 4;
+/// Each caller says something about every so many decisions.
+const FEEDBACK_EVERY: usize = 5;
+/// Longer than a rule takes, far shorter than a store that is waited for.
+const ROUTE_MAX: Duration = Duration::from_secs(5);
+
+fn logging(folder: &std::path::Path, store: StoreConfig) -> Config {
+    let mut config = config(NO_CLASSIFIER);
+    config.traffic = TrafficConfig {
+        store,
+        flush: Duration::from_millis(50),
+        queue_max: 1_000_000,
+        ..TrafficConfig::in_folder(folder.to_owned())
+    };
+    config
+}
+
+fn outage() -> Duration {
+    let asked = std::env::var("POINTSMAN_OUTAGE_S").ok();
+    Duration::from_secs(asked.map_or(OUTAGE_S, |seconds| seconds.parse().unwrap()))
+}
+
+/// What a caller was told.
+#[derive(Default)]
+struct Told {
+    decided: BTreeSet<Uuid>,
+    acknowledged: BTreeSet<String>,
+    refused: usize,
+    slowest: Duration,
+}
+
+async fn call(mut service: RouterServiceClient<Channel>, live: Arc<Live>, ends: Arc<AtomicBool>) -> Told {
+    let mut told = Told::default();
+    while !ends.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        let id = route(&mut service, "thanks!", "a").await;
+        told.slowest = told.slowest.max(asked.elapsed());
+        told.decided.insert(id);
+        if told.decided.len() % FEEDBACK_EVERY == 0 {
+            let name = format!("{id}/1");
+            match live.traffic().feedback(feedback(&name, id)).await {
+                Ok(_) => drop(told.acknowledged.insert(name)),
+                Err(_) => told.refused += 1,
+            }
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_goes_away_under_load_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut postgres = Postgres::start().await;
+    let place = postgres.database().await;
+    let server = TestServer::start(logging(folder.path(), place.clone()), None).await;
+    let ends = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| tokio::spawn(call(server.client(), Arc::clone(&server.live), Arc::clone(&ends))))
+        .collect();
+    tokio::time::sleep(AROUND).await;
+    postgres.stop(Stop::Immediate);
+    tokio::time::sleep(outage()).await;
+    // A connection that nobody used meanwhile is looked for as long as a store is waited for.
+    until("the spool to be used", async || server.live.traffic().status().spooled > 0).await;
+    let spooled = server.live.traffic().status().spooled;
+    postgres.resume().await;
+    tokio::time::sleep(AROUND).await;
+    ends.store(true, Ordering::Relaxed);
+    let mut all = Told::default();
+    for caller in callers {
+        let Told { decided, acknowledged, refused, slowest } = caller.await.unwrap();
+        all.decided.extend(decided);
+        all.acknowledged.extend(acknowledged);
+        all.refused += refused;
+        all.slowest = all.slowest.max(slowest);
+    }
+    until("the replay", async || {
+        let status = server.live.traffic().status();
+        status.store_up && status.spooled == 0 && status.waiting == 0
+    })
+    .await;
+    assert_eq!(server.live.traffic().status().dropped, 0);
+    let live = Arc::clone(&server.live);
+    server.stop().await.unwrap();
+    live.traffic().stop().await;
+
+    let store = Store::open_existing(&place).await.unwrap();
+    let (mut records, mut given) = (Vec::new(), Vec::new());
+    let mut after = None;
+    loop {
+        let page = store.page(&Selection::default(), after, 1000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(Cursor { at_ms: last.record.at_ms, decision_id: last.record.decision_id });
+        for logged in page {
+            records.push(logged.record.decision_id);
+            given.extend(logged.feedback.into_iter().map(|feedback| feedback.feedback_id));
+        }
+    }
+    store.close(PATIENCE).await;
+    let doubled = records.len() + given.len()
+        - records.iter().collect::<BTreeSet<_>>().len()
+        - given.iter().collect::<BTreeSet<_>>().len();
+    eprintln!(
+        "{} decided, {} pieces of feedback acknowledged, {spooled} replayed after {:?}, {doubled} doubled, slowest {:?}",
+        all.decided.len(),
+        all.acknowledged.len(),
+        outage(),
+        all.slowest
+    );
+    records.sort_unstable();
+    given.sort_unstable();
+    assert!(records.len() > 300, "{}", records.len());
+    assert!(records.iter().eq(&all.decided), "{} of {}", records.len(), all.decided.len());
+    assert!(given.iter().eq(&all.acknowledged), "{} of {}", given.len(), all.acknowledged.len());
+    assert_eq!(all.refused, 0);
+    assert!(all.slowest < ROUTE_MAX, "{:?}", all.slowest);
+}
