@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     postgres::shared_database,
-    traffic::{DAY_MS, NEW_YEAR_MS, feedback, record},
+    traffic::{DAY_MS, NEW_YEAR_MS, both_stores, feedback, record},
 };
 
 /// Later than any outcome has to wait.
@@ -32,25 +32,7 @@ struct World {
     _folder: Option<TempDir>,
 }
 
-/// Runs each check against each store.
-macro_rules! checks {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::World::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::World::postgres().await).await;
-            })*
-        }
-    };
-}
-
-checks![
+both_stores![
     feedback_moves_offsets_once_and_every_replica_takes_them_up,
     replicas_that_learn_at_once_count_everything_once,
     one_tenant_counts_only_so_much_across_batches,

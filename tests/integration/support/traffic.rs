@@ -110,3 +110,24 @@ pub fn feedback(feedback_id: &str, decision_id: Uuid) -> Feedback {
         signal: None,
     }
 }
+
+/// Runs each check against each store: what is named here takes a `World`, which the caller has.
+macro_rules! both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::World::sqlite().await).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::World::postgres().await).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use both_stores;

@@ -13,28 +13,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{World, all, cursor};
-use crate::support::traffic::{DAY_MS, NEW_YEAR_MS, decision_id, feedback, record};
+use crate::support::traffic::{DAY_MS, NEW_YEAR_MS, both_stores, decision_id, feedback, record};
 
-/// Runs each check against each store.
-macro_rules! checks {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::World::sqlite().await).await;
-            })*
-        }
-
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::World::postgres().await).await;
-            })*
-        }
-    };
-}
-
-checks![
+both_stores![
     records_come_back_as_they_were,
     pages_follow_one_another_over_equal_times,
     a_selection_has_its_bounds,
