@@ -23,6 +23,9 @@ GRADIENT_MAX = 1e-7
 INTENT_ERROR_MAX = 0.22
 LEVEL_TOO_LOW_MAX = 0.12
 FLAGGED_SHARE_MAX = 0.10
+# Limits of an earlier bundle are kept unless the risk is above its aim by so many standard errors: on a few hundred
+# rows one more wrong row would otherwise move a limit from one end of its range to the other, and the bill with it.
+RISK_ERRORS_MAX = 1.645
 # A level is enough when its sufficiency reaches this: the router's neutral setting.
 ENOUGH = 0.5
 
@@ -125,20 +128,33 @@ def low_confidence(intent: np.ndarray, sufficiency: np.ndarray, thresholds: dict
     return unsure_intent | (level_margins(sufficiency) < thresholds["level_margin_min"])
 
 
-def fit_thresholds(intent, intents, sufficiency, tiers) -> tuple[dict, str]:
-    """Returns the manifest's "thresholds" and a sentence that says what they hold."""
+def fit_thresholds(intent, intents, sufficiency, tiers, before: dict | None = None) -> tuple[dict, str]:
+    """Returns the manifest's "thresholds" and a sentence that says what they hold; `before` are those of the bundle
+    that this one is to replace, which are kept where they still do."""
     if len(intents) == 0:
         return {"intent_confidence_min": 0.0, "level_margin_min": 0.0}, "not fitted: no calibration rows"
+    before = before or {}
     wrong_intent = intent.argmax(1) != intents
     too_low = tier_of(sufficiency) < tiers
-    confidence, intent_text = risk_limit(intent.max(1), wrong_intent, INTENT_ERROR_MAX)
-    margin, level_text = risk_limit(level_margins(sufficiency), too_low, LEVEL_TOO_LOW_MAX)
+    confidence, intent_text = limit(intent.max(1), wrong_intent, INTENT_ERROR_MAX, before.get("intent_confidence_min"))
+    margin, level_text = limit(level_margins(sufficiency), too_low, LEVEL_TOO_LOW_MAX, before.get("level_margin_min"))
     note = (
         f"fitted on {len(intents)} corpus calibration rows. Intent: of the rows at or above the limit {intent_text}. "
         f"Level: of the rows at or above the limit {level_text} (the weakest level that is enough is below the true "
         "one)."
     )
     return {"intent_confidence_min": round(confidence, 4), "level_margin_min": round(margin, 4)}, note
+
+
+def limit(scores: np.ndarray, wrong: np.ndarray, risk_max: float, before: float | None) -> tuple[float, str]:
+    """Returns the limit of before where it still keeps the risk, within what the rows can tell, or a new one."""
+    if before is not None and (scores >= before).any():
+        kept = scores >= before
+        risk = wrong[kept].mean()
+        if risk <= risk_max + RISK_ERRORS_MAX * np.sqrt(risk_max * (1 - risk_max) / kept.sum()):
+            text = f"{risk:.3f} are wrong, close to the aim of {risk_max} with the limit of the bundle before"
+            return before, f"{text}; {1 - kept.mean():.3f} of all rows are below it"
+    return risk_limit(scores, wrong, risk_max)
 
 
 def risk_limit(scores: np.ndarray, wrong: np.ndarray, risk_max: float) -> tuple[float, str]:

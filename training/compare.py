@@ -25,7 +25,17 @@ TOLERANCE = {
     "corpus_test": {"tier_accuracy": 0.01, "intent_accuracy": 0.01, "within_one": 0.01, "tier_too_low": 0.01},
     "traffic": {"tier_accuracy": 0.0, "levels_right": 0.0, "tier_too_low": 0.02},
 }
-LESS_IS_BETTER = frozenset({"tier_too_low"})
+LESS_IS_BETTER = frozenset({"tier_too_low", "tier.under_routing"})
+# The same of what `pointsman eval` says of the corpus test split as served, where an unsure classifier costs a step up;
+# None: shown and not judged.
+SERVED = {
+    "tier.accuracy": 0.01,
+    "tier.within_one": 0.01,
+    "tier.under_routing": 0.01,
+    "intent.accuracy": 0.01,
+    "difficulty.spearman": None,
+    "coverage.low_confidence": None,
+}
 # Fewer held-out requests than this judge nothing.
 HELD_OUT_MIN = 50
 # Fewer requests with a known tier than this give no tier figures.
@@ -225,6 +235,20 @@ def refusals(found: dict, tolerance: float | None = None, held_out_min: int = HE
                     f"{place.replace('_', ' ')}: {figure} was {was:.4f} and would be {now:.4f}; "
                     f"the change of {gain['value']:+.4f} (95 %: {low:+.4f} to {high:+.4f}) is worse than {limit} allows"
                 )
+    return reasons
+
+
+def served_refusals(served: dict, tolerance: float | None = None) -> list[str]:
+    """Returns why the candidate may not take the active bundle's place, by what `pointsman eval` says of both."""
+    reasons = []
+    for figure, one in SERVED.items():
+        if one is None:
+            continue
+        was, now = (served[name][figure]["value"] for name in ("active", "candidate"))
+        worse = now - was if figure in LESS_IS_BETTER else was - now
+        limit = one if tolerance is None else tolerance
+        if round(worse, 4) > limit:
+            reasons.append(f"as served: {figure} was {was:.4f} and would be {now:.4f}, worse than {limit} allows")
     return reasons
 
 

@@ -86,6 +86,9 @@ def parse_arguments():
     parser.add_argument("--version", required=True, help="version, and name of the bundle's directory")
     parser.add_argument("--dev", type=Path, help="directory of the dev sets, for the metrics")
     parser.add_argument("--data", type=Path, help="directory of the public sets, for the TF-IDF baseline")
+    parser.add_argument(
+        "--limits-from", type=Path, metavar="BUNDLE", help="keep its limits of low confidence if they do"
+    )
     parser.add_argument("--baselines", action="store_true", help="also fit TF-IDF baselines (needs scikit-learn)")
     parser.add_argument("--float", action="store_true", help="do not quantise")
     parser.add_argument("--replace", action="store_true", help="put the bundle in place of one of the same version")
@@ -118,7 +121,7 @@ def build(arguments, run: dict, work: Path) -> None:
         "input": INPUT,
     }
     parts = corpus_examples()
-    manifest |= calibration_of(scorer, parts["calibration"])
+    manifest |= calibration_of(scorer, parts["calibration"], limits_of(arguments.limits_from))
     manifest["languages"] = languages_of(scorer, manifest, parts["dev"] + parts["calibration"])
     manifest["embedding"] = background.write(scorer, parts["train"], work / background.FILE)
     if arguments.baselines:
@@ -221,8 +224,13 @@ def check_parity(classifier, tokenizer, graph: Path) -> None:
         sys.exit(f"the graph differs from the network by {worst}, more than {PARITY_MAX}")
 
 
-def calibration_of(scorer: Scorer, examples: list) -> dict:
-    """Fits calibration and thresholds on a corpus split of their own, with the scores of the graph that ships."""
+def limits_of(bundle: Path | None) -> dict | None:
+    return bundle and json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["thresholds"]
+
+
+def calibration_of(scorer: Scorer, examples: list, limits: dict | None) -> dict:
+    """Fits calibration and thresholds on a corpus split of their own, with the scores of the graph that ships; `limits`
+    are those of an earlier bundle, kept where they still do."""
     intents = np.array([e.intent for e in examples], dtype=int)
     tiers = np.array([e.tier for e in examples], dtype=int)
     intent_logits, sufficiency_logits = scorer.scores([e.messages for e in examples], "calibrate")
@@ -233,6 +241,7 @@ def calibration_of(scorer: Scorer, examples: list) -> dict:
         intents,
         calibrate.sufficiencies(sufficiency_logits, calibration),
         tiers,
+        limits,
     )
     return {"calibration": calibration, "thresholds": thresholds, "thresholds_note": note}
 
@@ -258,6 +267,7 @@ def write_golden(scorer: Scorer, manifest: dict, path: Path) -> None:
                 "truncated": encoded.truncated,
                 "intent": {label: round(float(p), 6) for label, p in zip(INTENTS, intent, strict=True)},
                 "sufficiency": [round(float(p), 6) for p in sufficiency],
+                "ids": encoded.ids,
             }
             print(json.dumps(line, ensure_ascii=False), file=lines)
 

@@ -26,8 +26,8 @@ svg{max-width:100%;height:auto}pre{background:#f6f7f8;padding:1em;overflow:auto}
 
 
 def write(content: dict, out: Path) -> None:
-    """`content` holds "version", "refusals", "settings" and, of the steps that were done, "traffic", "log" and
-    "comparison"."""
+    """`content` holds "version", "refusals", "settings" and, of the steps that were done, "traffic", "log",
+    "comparison" and "served"."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     (out / "report.json").write_text(text, encoding="utf-8")
@@ -43,12 +43,25 @@ def page(content: dict) -> str:
         lines += [f"<h2>{heading}</h2>", table(comparison[place], comparison), plot(bars, comparison[place])]
         if place == "traffic":
             lines += traffic_parts(comparison["traffic"])
+    if content.get("served"):
+        lines += ["<h2>Corpus test split, as served</h2>", served_table(content["served"])]
     if content.get("log"):
         lines += ["<h2>Training</h2>", plot(curve, content["log"])]
     if content.get("traffic"):
         lines += ["<h2>What was learned from</h2>", counts_table(content["traffic"])]
     lines += ["<h2>Settings</h2>", f"<pre>{html.escape(json.dumps(content.get('settings'), indent=1))}</pre>"]
     return "\n".join(lines) + "\n"
+
+
+def served_table(served: dict) -> str:
+    def cell(one: dict) -> str:
+        return f"<td>{one['value']:.3f} ({one['interval']['low']:.3f} to {one['interval']['high']:.3f})</td>"
+
+    rows = [
+        f"<tr><td>{html.escape(figure)}</td>{cell(served['active'][figure])}{cell(served['candidate'][figure])}</tr>"
+        for figure in served["active"]
+    ]
+    return f"<table><tr><th>figure<th>active<th>candidate</tr>{''.join(rows)}</table>"
 
 
 def verdict(content: dict) -> str:

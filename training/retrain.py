@@ -6,9 +6,10 @@
     python retrain.py EXPORT... --from runs/one --processes 4     on four GPUs, by accelerate
 
 Reads the exports, trains on them beside the corpus, calibrates, exports, and compares the new bundle with the active
-one on the corpus test split and on held-out traffic. A bundle that is worse than the tolerance allows (compare.py, and
-gates.toml with --pointsman) is refused: exit 1, the reasons are printed and stand in the report. One that is accepted
-is left as OUT/VERSION with its report. Nothing is put into service. Run it again after a cut: finished steps are kept.
+one on the corpus test split and on held-out traffic, and with --pointsman also as the router itself serves both. A
+bundle that is worse than the tolerance allows (compare.py), or misses --gates, is refused: exit 1, the reasons are
+printed and stand in the report. One that is accepted is left as OUT/VERSION with its report. Nothing is put into
+service. Run it again after a cut: finished steps are kept.
 """
 
 import argparse
@@ -72,7 +73,8 @@ def parse_arguments():
     parser.add_argument("--set", metavar="NAME=JSON", action="append", default=[], help="as for train.py")
     parser.add_argument("--tolerance", type=float, help="how much worse any figure may be; default: see compare.py")
     parser.add_argument("--held-out-min", type=int, default=compare.HELD_OUT_MIN, help="held-out requests needed")
-    parser.add_argument("--pointsman", type=Path, metavar="BINARY", help="also asks `pointsman eval` for gates.toml")
+    parser.add_argument("--pointsman", type=Path, metavar="BINARY", help="also compares what `pointsman eval` says")
+    parser.add_argument("--gates", type=Path, metavar="FILE", help="with --pointsman: figures that a bundle must reach")
     parser.add_argument("--smoke", action="store_true", help="two steps of a tiny random network: for tests")
     arguments = parser.parse_args()
     if arguments.active is None:
@@ -84,6 +86,8 @@ def parse_arguments():
     if arguments.version is None:
         active = json.loads((arguments.active / "manifest.json").read_text(encoding="utf-8"))["version"]
         arguments.version = next_version(active, arguments.out)
+    if arguments.gates and not arguments.pointsman:
+        parser.error("--gates: needs --pointsman, which measures them")
     if (arguments.out / arguments.version).exists():
         parser.error(f"{arguments.out / arguments.version}: exists; name another --version")
     return arguments
@@ -125,11 +129,13 @@ def steps(arguments, content: dict) -> list[str]:
             train(arguments, inputs)
     content["log"] = [json.loads(line) for line in (work / "run" / "log.jsonl").read_text().splitlines()]
 
-    inputs = fingerprint(data.sha256(work / "run" / "model.safetensors"), arguments.version)
+    limits = data.sha256(arguments.active / "manifest.json")
+    inputs = fingerprint(data.sha256(work / "run" / "model.safetensors"), arguments.version, limits)
     candidate = work / "bundles" / arguments.version
     with step(work, "export", inputs) as todo:
         if todo:
             out = ["--run", work / "run", "--version", arguments.version, "--out", work / "bundles", "--replace"]
+            out += ["--limits-from", arguments.active]
             script("export.py", out)
 
     inputs = fingerprint(*(data.sha256(path / "manifest.json") for path in (arguments.active, candidate)), learned)
@@ -139,7 +145,11 @@ def steps(arguments, content: dict) -> list[str]:
             (work / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
     content["comparison"] = json.loads((work / "comparison.json").read_text())
     reasons = compare.refusals(content["comparison"], arguments.tolerance, arguments.held_out_min)
-    return reasons + (gates(arguments.pointsman, candidate) if arguments.pointsman else [])
+    if arguments.pointsman:
+        found, missed = served(arguments, candidate)
+        content["served"] = found
+        reasons += compare.served_refusals(found, arguments.tolerance) + missed
+    return reasons
 
 
 def train(arguments, inputs: str) -> None:
@@ -223,20 +233,27 @@ def trained_until(value) -> list[int]:
     return []
 
 
-def gates(binary: Path, candidate: Path) -> list[str]:
-    """Returns the gates that the bundle misses on the corpus test split, as the router itself measures them."""
-    with tempfile.TemporaryDirectory(prefix="pointsman-gates-") as scratch:
+def served(arguments, candidate: Path) -> tuple[dict, list[str]]:
+    """Returns the figures of both bundles on the corpus test split as the router itself decides, the step up when it is
+    unsure included, and the gates that the candidate misses."""
+    found, missed = {}, []
+    with tempfile.TemporaryDirectory(prefix="pointsman-served-") as scratch:
         config, rows = Path(scratch, "pointsman.toml"), Path(scratch, "test.jsonl")
-        config.write_text(f"[classifier]\nbundle = {json.dumps(str(candidate.resolve()))}\n")
         split = subprocess.run([sys.executable, HERE / "corpus.py", "--split", "test"], capture_output=True, check=True)
         rows.write_bytes(split.stdout)
-        command = [binary.resolve(), "--config", config, "eval", "--no-rules", "--resamples", "100"]
-        ended = subprocess.run([*command, "--gates", HERE / "gates.toml", rows], capture_output=True, text=True)
-    if ended.returncode == 0:
-        return []
-    lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines()]
-    missed = [line for line in lines if "miss" in line.lower() or "error" in line.lower()]
-    return [f"gates.toml: {line}" for line in missed or lines[-3:] or [f"{binary} ended with {ended.returncode}"]]
+        for name, bundle in (("active", arguments.active), ("candidate", candidate)):
+            config.write_text(f"[classifier]\nbundle = {json.dumps(str(bundle.resolve()))}\n")
+            command = [arguments.pointsman.resolve(), "--config", config, "eval", "--no-rules", "--json"]
+            if arguments.gates and name == "candidate":
+                command += ["--gates", arguments.gates.resolve()]
+            ended = subprocess.run([*command, rows], capture_output=True, text=True)
+            if not ended.stdout:
+                sys.exit(f"pointsman eval of {bundle} ended with {ended.returncode}: {ended.stderr[-2000:]}")
+            metrics = json.loads(ended.stdout)["sections"][0]["metrics"]
+            found[name] = {figure: metrics[figure]["router"] for figure in compare.SERVED}
+            if ended.returncode:
+                missed = [line.strip() for line in ended.stderr.splitlines() if line.startswith("  ")]
+    return found, [f"{arguments.gates.name}: {line}" for line in missed]
 
 
 def release(work: Path, content: dict, target: Path) -> None:

@@ -1,25 +1,23 @@
 """The whole loop on a private domain that the bundle misjudges: traffic -> feedback -> export -> retraining -> gate ->
-better routing of that domain, and the corpus no worse.
+better routing of that domain, and the corpus no worse -> the new bundle takes over while requests flow.
 
     python tests/loop.py --work DIR --from RUN --base BASE                       the traffic is simulated
     python tests/loop.py --work DIR --from RUN --base BASE --pointsman BINARY    a real server logs and exports it
-    python tests/loop.py --work DIR --smoke                                      tiny network: only that all parts fit
+    python tests/loop.py --work DIR --smoke [--pointsman BINARY]                 tiny network: only that all parts fit
 
 With --pointsman, `serve` runs with a scripted provider whose weak models decline what is too hard for them, requests
-come by HTTP, a simulated reviewer gives feedback (with errors), `traffic export` writes the files and `eval` judges
-both bundles. Exits 1 when the domain gained less than GAIN_MIN or the corpus test split lost more than LOSS_MAX. Run it
-again to resume the retraining.
+come by HTTP, a simulated reviewer gives feedback (with errors), `traffic export` writes the files, `eval` judges both
+bundles, and the new one becomes shadow, canary and active (takeover.py). Exits 1 when the domain gained less than
+GAIN_MIN, the corpus test split lost more than LOSS_MAX, or a request failed. Run it again to resume the retraining.
 """
 
 import argparse
-import contextlib
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,8 @@ sys.path[:0] = [str(TRAINING), str(TRAINING / "tests")]
 
 import domain  # noqa: E402
 import make_exports  # noqa: E402
+import takeover  # noqa: E402
+from serving import environment, post, server  # noqa: E402
 
 import calibrate  # noqa: E402
 import compare  # noqa: E402
@@ -42,8 +42,6 @@ GAIN_MIN, LOSS_MAX = 0.20, 0.01
 FULL = {"train": 2400, "held_out": 600, "judge": 400}
 SMOKE = {"train": 240, "held_out": 80, "judge": 80}
 REVIEWED, REVIEWER_ERRS = 0.4, 0.05
-START_S = 120
-ANSWER_S = 60
 
 CONFIG = """
 [traffic]
@@ -101,6 +99,7 @@ def main() -> None:
     figures["retrain"] = {"exit": code, "minutes": round((time.time() - started) / 60, 1)}
     if arguments.pointsman:
         figures["pointsman_eval"] = evaluate(arguments, candidate, judged)
+        figures["takeover"] = take_over(arguments, candidate, judged)
     (work / "loop.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
     problems = [] if arguments.smoke else problems_of(figures)
@@ -150,7 +149,8 @@ def serve_and_export(arguments, logged: tuple, export: Path) -> None:
     config = write_config(folder / "pointsman.toml", arguments.active)
     (folder / "script.toml").write_text(script())
     reviewer = domain.Reviewer(1, REVIEWED, REVIEWER_ERRS)
-    with server(arguments.pointsman, config, folder) as address:
+    with server(arguments.pointsman, config, folder) as addresses:
+        address = addresses["http"]
         for part, requests in enumerate(logged):
             for place, request in enumerate(requests):
                 # Three requests a session; a request that follows another in its session carries no history here.
@@ -198,53 +198,12 @@ def script() -> str:
     return "\n".join([*lines, ANSWER])
 
 
-@contextlib.contextmanager
-def server(binary: Path, config: Path, folder: Path):
-    """Yields the HTTP address of a server that is ready; ends it with a signal, so that its log is written."""
-    listeners = [f"--{name}-listen=127.0.0.1:0" for name in ("grpc", "http", "admin")]
-    with (folder / "stderr.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [binary.resolve(), "serve", "--config", config, *listeners],
-            stdout=subprocess.PIPE, stderr=log, text=True, env=environment(folder), cwd=folder,
-        )  # fmt: skip
-    try:
-        address = next((m[1] for line in process.stdout if (m := re.match(r"HTTP\s+(127\.0\.0\.1:\d+)$", line))), None)
-        if address is None:
-            sys.exit(f"the server ended before it named its address: {(folder / 'stderr.txt').read_text()[-2000:]}")
-        wait_until_ready(address)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(ANSWER_S)
-
-
-def environment(folder: Path) -> dict:
-    kept = {name: value for name, value in os.environ.items() if name not in ("POINTSMAN_CONFIG", "RUST_LOG")}
-    return kept | {"XDG_STATE_HOME": str((folder / "state").resolve())}
-
-
-def wait_until_ready(address: str) -> None:
-    until = time.time() + START_S
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/readyz", timeout=ANSWER_S):
-            return
-        if time.time() > until:
-            sys.exit(f"the server was not ready after {START_S} s")
-        time.sleep(0.1)
-
-
 def ask(address: str, text: str, session: str) -> str:
     """Returns the decision's id."""
     body = {"model": "auto", "messages": user(text), "pointsman": {"session_id": session, "tenant": "yard"}}
     with post(address, "/v1/chat/completions", body) as reply:
         reply.read()
         return reply.headers["x-pointsman-decision-id"]
-
-
-def post(address: str, path: str, body: dict):
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{address}{path}", data, {"content-type": "application/json"})
-    return urllib.request.urlopen(request, timeout=ANSWER_S)
 
 
 def retrain(arguments, export: Path) -> int:
@@ -297,6 +256,14 @@ def evaluate(arguments, candidate: Path, judged: list) -> dict:
         ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(arguments.work))
         found[name] = json.loads(ended.stdout)["sections"][0]["metrics"]["tier.accuracy"]["router"]
     return found
+
+
+def take_over(arguments, candidate: Path, judged: list) -> dict:
+    """Has the new bundle take over from the active one in a running server, step by step."""
+    folder = arguments.work / "takeover"
+    shutil.rmtree(folder, ignore_errors=True)
+    texts = [request.text for request in judged]
+    return takeover.take_over(arguments.pointsman, arguments.active, candidate, texts, folder)
 
 
 def problems_of(figures: dict) -> list[str]:

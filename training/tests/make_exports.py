@@ -78,6 +78,7 @@ SCHEMA = pa.schema(
         ("config_generation", pa.int64()),
         ("propensity", pa.float64()),
         ("explored", pa.bool_()),
+        ("canary", pa.bool_()),
         *names(pa.float64(), "cost_usd_estimate", "baseline_cost_usd_estimate"),
         *names(pa.int64(), "rules_us", "queue_us", "tokenize_us", "inference_us", "policy_us", "total_us"),
         *names(pa.string(), "status", "failure"),
@@ -96,7 +97,8 @@ def row(text: str, at_ms: int = START_MS, **changes) -> dict:
     values = {field.name: None for field in SCHEMA}
     lists = ("tags", "failover", "sufficiency", "sufficiency_base", "attempts", "signals", "feedback")
     values |= {name: [] for name in lists}
-    values |= {name: False for name in ("needs_tools", "needs_vision", "needs_json", "escalated", "explored")}
+    flags = ("needs_tools", "needs_vision", "needs_json", "escalated", "explored", "canary")
+    values |= {name: False for name in flags}
     values |= {"record_version": 1, "decision_id": decision_id(text, at_ms), "at": at(at_ms), "kind": "complete"}
     values |= {"tenant": "", "session": "", "language": "", "text_policy": "full", "turns": 1, "redactions": 0}
     values |= {"messages": [{"role": "user", "content": text}], "prompt": text, "text_bytes": len(text.encode())}

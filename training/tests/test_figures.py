@@ -51,3 +51,18 @@ def test_only_settings_that_are_read_from_the_record_can_be_set():
     for wrong in ("augment.typo_p=0", "epoch=1", "mix.corpus.rows=1", "epochs=one"):
         with pytest.raises(SystemExit, match="--set"):
             settings.apply(record, wrong)
+
+
+def test_limits_stay_while_the_rows_do_not_speak_against_them():
+    rng = np.random.default_rng(5)
+    scores = rng.uniform(0, 0.5, 500)
+
+    def check(risk, expected):
+        wrong = rng.random(500) < np.where(scores < 0.05, 0.5, risk)
+        return calibrate.limit(scores, wrong, 0.12, 0.05)[0] == expected
+
+    assert check(0.10, 0.05)
+    assert check(0.12, 0.05)
+    assert not check(0.25, 0.05)
+    assert calibrate.limit(scores, scores < 0.0, 0.12, None)[0] == 0.0
+    assert calibrate.limit(scores, scores < 0.0, 0.12, 0.9)[0] == 0.0

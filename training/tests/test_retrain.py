@@ -59,6 +59,24 @@ def test_more_answers_too_low_are_worse_not_better():
     assert "tier_too_low was 0.1000 and would be 0.3000" in reasons[0]
 
 
+def test_a_bundle_that_serves_worse_is_refused():
+    def figures(**changes):
+        return {figure: {"value": changes.get(figure.replace(".", "_"), 0.5)} for figure in compare.SERVED}
+
+    def check(expected, tolerance=None, **changes):
+        reasons = compare.served_refusals({"active": figures(), "candidate": figures(**changes)}, tolerance)
+        assert len(reasons) == len(expected), reasons
+        for reason, part in zip(reasons, expected, strict=True):
+            assert part in reason
+
+    check([])
+    check([], tier_accuracy=0.49, tier_under_routing=0.51)
+    check(["tier.accuracy was 0.5000 and would be 0.4800"], tier_accuracy=0.48)
+    check(["tier.under_routing was 0.5000 and would be 0.5200"], tier_under_routing=0.52)
+    check([], tier_under_routing=0.3, coverage_low_confidence=0.9, difficulty_spearman=0.1)
+    check([], tolerance=0.2, tier_accuracy=0.4)
+
+
 def test_intervals_redraw_whole_sessions():
     values = np.repeat([0.0, 1.0], 50)
     rows = {"active": {"tier_accuracy": (values, np.ones(100))}, "candidate": {"tier_accuracy": (values, np.ones(100))}}
