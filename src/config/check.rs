@@ -11,9 +11,11 @@ use super::{
     ClassifierConfig, Config, Device, Limits, LowConfidence, Objective, PolicyConfig, QueueFull,
     SessionFloor, SessionsConfig, TargetConfig, TargetIndex, TierConfig, TierLimits, Timeouts,
     check_budgets::{check_budgets, check_spend},
+    check_bundles::check_bundles,
     check_completion::{check_completion, check_deadline, check_timeouts},
     check_intents::check_intents,
     check_providers::{check_providers, connect},
+    check_rollout::check_rollout,
     check_rules::check_rules,
     check_server::check_server,
     check_targets::{check_targets, check_tiers},
@@ -62,6 +64,8 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
     let spend_file = check_spend(&file.spend, folder, source);
     let traffic = check_traffic(&file.traffic, folder, source);
     let learning = check_learning(&file.learning, &traffic, source);
+    let bundles = check_bundles(&file.bundles, folder, source);
+    let rollout = check_rollout(&file.rollout, source);
     let limits = Limits {
         messages_max: within(
             file.limits.messages_max,
@@ -103,7 +107,7 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
             source,
         ),
     };
-    let server = check_server(&file.server, source)?;
+    let server = check_server(&file.server, folder, source)?;
     if tiers.is_empty() || targets.is_empty() {
         return None;
     }
@@ -123,6 +127,8 @@ pub fn check(file: &File, folder: Option<&Path>, source: &mut SourceText<'_>) ->
         spend_file,
         traffic,
         learning,
+        bundles,
+        rollout,
     })
 }
 

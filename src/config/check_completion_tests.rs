@@ -255,7 +255,7 @@ fn the_admin_listener_stays_on_loopback() {
     for address in ["0.0.0.0:50052", "192.168.1.2:50052", "[::]:50052"] {
         check(
             &format!("[server]\nadmin_listen = \"{address}\""),
-            "line 2: server.admin_listen: needs authentication, which is not there yet: keep it on loopback",
+            "line 2: server.admin_listen: can be reached from other machines, and whoever reaches it changes what serves: give server.admin.tokens, or server.admin.tls with a client_ca",
         );
     }
     check(

@@ -1,8 +1,8 @@
 //! The section on listeners: who can reach them, and how much they take.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use super::{ServerConfig, check::within, file::ServerFile, read::SourceText};
+use super::{ServerConfig, check::within, check_admin::check_admin, file::ServerFile, read::SourceText};
 
 // Loopback: nothing is reachable from outside until the operator says so.
 const GRPC_LISTEN: &str = "127.0.0.1:50051";
@@ -21,7 +21,11 @@ pub const NEEDS_ALLOWING: &str = "can be reached from other machines, and asks n
     server.allow_unauthenticated = true";
 
 /// Returns the section, or `None` when `source` has noted problems that leave none.
-pub fn check_server(file: &ServerFile, source: &mut SourceText<'_>) -> Option<ServerConfig> {
+pub fn check_server(
+    file: &ServerFile,
+    folder: Option<&Path>,
+    source: &mut SourceText<'_>,
+) -> Option<ServerConfig> {
     let allow_unauthenticated = file.allow_unauthenticated.unwrap_or(false);
     let grpc_listen =
         address(file.grpc_listen.as_deref().unwrap_or(GRPC_LISTEN), "server.grpc_listen", source);
@@ -34,11 +38,9 @@ pub fn check_server(file: &ServerFile, source: &mut SourceText<'_>) -> Option<Se
     }
     let admin_listen =
         or_off(file.admin_listen.as_deref().unwrap_or(ADMIN_LISTEN), "server.admin_listen", source);
-    if admin_listen.is_some_and(|address| !address.ip().is_loopback()) {
-        source.problem(
-            "server.admin_listen",
-            "needs authentication, which is not there yet: keep it on loopback",
-        );
+    let admin = check_admin(&file.admin, folder, source);
+    if let Some(refusal) = admin_listen.and_then(|address| admin.refusal(address)) {
+        source.problem("server.admin_listen", refusal);
     }
     let drain = within(file.drain_ms, DRAIN_MS, 0..=3_600_000, "server.drain_ms", source);
     let bytes =
@@ -49,6 +51,8 @@ pub fn check_server(file: &ServerFile, source: &mut SourceText<'_>) -> Option<Se
         grpc_listen: grpc_listen?,
         http_listen,
         admin_listen,
+        admin,
+        watch: file.watch.unwrap_or(true),
         drain: Duration::from_millis(drain),
         message_bytes_max: bytes as usize,
     })

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    file_bundles::BundlesFile,
     file_completion::{BudgetFile, CompletionFile, ProviderFile, SpendFile, TimeoutsFile},
+    file_rollout::RolloutFile,
     file_traffic::{LearningFile, TrafficFile},
 };
 
@@ -47,6 +49,10 @@ pub struct File {
     pub traffic: TrafficFile,
     /// Learning from feedback and outcomes, while serving.
     pub learning: LearningFile,
+    /// Where versions of the classifier are kept, and what one must satisfy before it may serve.
+    pub bundles: BundlesFile,
+    /// How another version of the classifier takes over by itself.
+    pub rollout: RolloutFile,
 }
 
 /// Listeners, sizes and shutdown.
@@ -57,7 +63,8 @@ pub struct ServerFile {
     pub grpc_listen: Option<String>,
     /// Address of the HTTP listener (completions, metrics, health), or "off". Default "127.0.0.1:8080".
     pub http_listen: Option<String>,
-    /// Address of the admin gRPC listener, loopback only, or "off". Default "127.0.0.1:50052".
+    /// Address of the admin gRPC listener, or "off". Other addresses than loopback need `admin`. Default
+    /// "127.0.0.1:50052".
     pub admin_listen: Option<String>,
     /// Names by which the HTTP listener on loopback may be called ("gateway.internal"), beside "localhost" and
     /// loopback addresses; every other one is refused, so that no page of a foreign site gets in by a name that
@@ -70,6 +77,44 @@ pub struct ServerFile {
     pub drain_ms: Option<u64>,
     /// Largest gRPC message accepted, bytes. Default 16777216.
     pub message_bytes_max: Option<u64>,
+    /// Whether `serve` follows the configuration file and the pointer to its bundle. Default true.
+    pub watch: Option<bool>,
+    /// Who may use the admin listener. Default: everybody who reaches it, which is this machine alone.
+    pub admin: AdminFile,
+}
+
+/// Who may use the admin listener. Where tokens and client certificates are configured, either lets in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminFile {
+    /// Operators, and programs that act for them. Default: none.
+    pub tokens: Vec<AdminTokenFile>,
+    /// Encryption, and certificates of callers. Default: none.
+    pub tls: Option<AdminTlsFile>,
+    /// Whether tokens may cross a network unencrypted, because something else encrypts. Default false.
+    pub allow_plaintext: Option<bool>,
+}
+
+/// One operator.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminTokenFile {
+    /// Name by which changes are recorded; required.
+    pub name: Option<String>,
+    /// Where the token is, "env:NAME" or "file:PATH"; at least 16 bytes; required.
+    pub token: Option<String>,
+}
+
+/// Certificates and keys, paths of files in PEM, relative to the configuration file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminTlsFile {
+    /// The listener's certificate, and those between it and its CA; required.
+    pub cert: Option<String>,
+    /// The certificate's key; required.
+    pub key: Option<String>,
+    /// CA whose certificates let a caller in. Default: none do.
+    pub client_ca: Option<String>,
 }
 
 /// The most that one request may hold.

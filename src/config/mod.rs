@@ -3,33 +3,41 @@
 //! [`Config`] is complete and consistent: names are resolved, numbers are in range, every tier has
 //! a target. Nothing downstream checks it again. Never opens a bundle or a socket.
 
+mod admin;
 mod check;
+mod check_admin;
 mod check_budgets;
+mod check_bundles;
 mod check_completion;
 mod check_drop;
 mod check_intents;
 mod check_providers;
+mod check_rollout;
 mod check_rules;
 mod check_server;
 mod check_targets;
 mod check_traffic;
 pub mod completion;
 mod file;
+mod file_bundles;
 mod file_completion;
+mod file_rollout;
 mod file_traffic;
+mod live;
 pub mod read;
 mod secret;
 mod traffic;
 
 use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-pub use self::traffic::*;
+pub use self::{admin::*, live::*, traffic::*};
 pub use self::{
-    check_providers::{BETA_MAX, is_beta, is_loopback},
+    check_providers::{BETA_MAX, is_beta, is_loopback, key_source},
     check_rules::compile as compile_pattern,
     check_server::NEEDS_ALLOWING,
     completion::*,
     read::{read_file, read_text},
+    secret::read_secret,
 };
 use crate::prompt::{Features, TargetId, Tier};
 
@@ -71,6 +79,8 @@ pub struct Config {
     pub spend_file: Option<PathBuf>,
     pub traffic: TrafficConfig,
     pub learning: LearningConfig,
+    pub bundles: BundlesConfig,
+    pub rollout: RolloutConfig,
 }
 
 impl Config {
@@ -144,6 +154,10 @@ pub struct ServerConfig {
     pub http_listen: Option<SocketAddr>,
     /// `None`: no admin listener.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may use the admin listener.
+    pub admin: AdminConfig,
+    /// Whether changes of the configuration file and of the bundle that it names are followed.
+    pub watch: bool,
     /// Names, in lower case, by which the HTTP listener on loopback may be called, beside its own.
     pub hosts: Vec<String>,
     /// Whether listeners for callers may be reached from other machines.

@@ -74,7 +74,7 @@ fn over_defaults(file: File, source: &SourceText<'_>, defaults: File) -> File {
     }
     pick!(
         server, limits, classifier, policy, sessions, tiers, targets, rules, intents, providers, completion,
-        budgets, spend, traffic, learning
+        budgets, spend, traffic, learning, bundles, rollout
     )
 }
 
@@ -227,9 +227,10 @@ fn holds_below(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
 }
 
 /// Returns the message without the text that was found where none belongs: in a provider it may be a key, in the
-/// traffic log the address of a database with its password.
+/// traffic log the address of a database with its password, of the admin listener a token.
 fn without_secrets(path: Option<&str>, message: String) -> String {
-    let near_secrets = path.is_none_or(|path| path.starts_with("providers") || path.starts_with("traffic"));
+    let near_secrets = path
+        .is_none_or(|path| ["providers", "traffic", "server.admin"].iter().any(|at| path.starts_with(at)));
     match (near_secrets, message.find("string \""), message.rfind('"')) {
         (true, Some(start), Some(end)) => {
             format!("{}string{}", &message[..start], &message[end + 1..])

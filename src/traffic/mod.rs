@@ -53,7 +53,6 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// The log as requests see it.
 pub struct Traffic {
-    config: Arc<Config>,
     offsets: Arc<ArcSwap<Offsets>>,
     /// Words that every policy for texts keeps.
     known: Known,
@@ -63,6 +62,7 @@ pub struct Traffic {
 
 /// The writer's thread, and what is shared with it.
 struct Log {
+    kept: TrafficConfig,
     queue: Arc<Queue>,
     totals: Arc<Totals>,
     shelf: watch::Receiver<Option<Arc<dyn Shelf>>>,
@@ -85,17 +85,17 @@ pub enum FeedbackError {
 
 impl Traffic {
     /// Opens the store in the background and starts the writer; until the store is there, its spool takes what comes.
-    pub fn start(config: Arc<Config>) -> Self {
+    pub fn start(config: &Config) -> Self {
         let place = Arc::new(Configured::new(config.traffic.store.clone()));
         Self::start_at(config, place)
     }
 
-    fn start_at(config: Arc<Config>, place: Arc<dyn Place>) -> Self {
+    fn start_at(config: &Config, place: Arc<dyn Place>) -> Self {
         let offsets: Arc<ArcSwap<Offsets>> = Arc::default();
-        let known = Known::of(&config);
-        let start = || Log::start(&config, place, Arc::clone(&offsets), known.clone());
+        let known = Known::of(config);
+        let start = || Log::start(config, place, Arc::clone(&offsets), known.clone());
         let log = config.traffic.enabled.then(start);
-        Self { config, offsets, known, log }
+        Self { offsets, known, log }
     }
 
     /// Returns where decisions read what was learned.
@@ -108,10 +108,15 @@ impl Traffic {
         self.known.add(names.into_iter().map(str::to_owned));
     }
 
-    /// Logs a decision that was asked for by itself.
-    pub fn decided(&self, prompt: Prompt, decision: &Decision) {
+    /// Takes the words of another configuration, as it took those of the first.
+    pub fn know(&self, config: &Config) {
+        self.known.take(config);
+    }
+
+    /// Logs a decision that was asked for by itself, and that this configuration was decided by.
+    pub fn decided(&self, config: &Config, prompt: Prompt, decision: &Decision) {
         if let Some(log) = &self.log {
-            log.push(Pending::decided(&self.config, prompt, decision));
+            log.push(Pending::decided(config, prompt, decision));
         }
     }
 
@@ -145,6 +150,19 @@ impl Traffic {
         self.log.as_ref()?.shelf.borrow().as_ref()?.store().cloned()
     }
 
+    /// The same, and waits for its being opened, for a bounded time.
+    pub async fn store_within(&self, longest: Duration) -> Option<Store> {
+        let mut shelf = self.log.as_ref()?.shelf.clone();
+        // An end of the log is the end of the wait.
+        let _ = tokio::time::timeout(longest, shelf.wait_for(Option::is_some)).await;
+        self.store()
+    }
+
+    /// Returns how the log is kept, whether or not its store is there; `None` when it is off.
+    pub fn kept(&self) -> Option<&TrafficConfig> {
+        self.log.as_ref().map(|log| &log.kept)
+    }
+
     /// Writes what waits and closes the store; from now on nothing is logged.
     pub async fn stop(&self) {
         let Some(log) = &self.log else { return };
@@ -169,6 +187,7 @@ impl Drop for Traffic {
 impl Log {
     fn start(config: &Config, place: Arc<dyn Place>, offsets: Arc<ArcSwap<Offsets>>, known: Known) -> Self {
         let (learning, config) = (config.learning.clone(), config.traffic.clone());
+        let kept = config.clone();
         let limits = Limits { records_max: config.queue_max, bytes_max: config.queue_bytes_max };
         let queue = Arc::new(Queue::new(limits));
         let totals = Arc::new(Totals::default());
@@ -191,7 +210,7 @@ impl Log {
         if let Err(error) = thread {
             tracing::error!(%error, "there is no traffic log: its thread cannot be started");
         }
-        Self { queue, totals, shelf, running }
+        Self { kept, queue, totals, shelf, running }
     }
 
     fn push(&self, pending: Pending) {

@@ -135,6 +135,9 @@ pub struct DecisionRecord {
     /// Whether it was chosen to learn about it.
     #[serde(default)]
     pub explored: bool,
+    /// Whether the classifier that was on trial decided.
+    #[serde(default)]
+    pub canary: bool,
     pub timings: TimingsRecord,
 }
 

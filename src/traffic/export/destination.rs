@@ -6,9 +6,8 @@ use object_store::{ObjectStore, local::LocalFileSystem, parse_url_opts, path::Pa
 use url::Url;
 
 use super::ExportError;
+use crate::config::OBJECT_STORE_SCHEMES;
 
-/// Schemes of object stores; the others that the library knows are no places for a log of requests.
-const REMOTE: [&str; 7] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
 /// Only what is meant for these stores is passed to them: `TOKEN` or `REGION` may belong to something else.
 const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
@@ -48,7 +47,7 @@ impl Destination {
                 url.to_file_path().map_err(|()| wrong("file:// needs an absolute path: file:///…"))?;
             return Self::folder(&folder);
         }
-        if !REMOTE.contains(&url.scheme()) {
+        if !OBJECT_STORE_SCHEMES.contains(&url.scheme()) {
             return Err(ExportError::Destination(format!(
                 "{}:// is not known; use a folder, file://, s3://, gs:// or az://",
                 url.scheme()
@@ -57,7 +56,7 @@ impl Destination {
         if url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("keys and options come from the environment, not from the URL"));
         }
-        Self::remote(&url, variables())
+        Self::remote(&url, credentials())
     }
 
     fn folder(folder: &std::path::Path) -> Result<Self, ExportError> {
@@ -70,10 +69,9 @@ impl Destination {
     }
 
     fn remote(url: &Url, variables: Vec<(String, String)>) -> Result<Self, ExportError> {
-        let name = format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
-        let (store, prefix) = parse_url_opts(url, variables)
-            .map_err(|error| ExportError::Destination(format!("{name}: {}", told(&error))))?;
-        Ok(Self { store: Arc::from(store), prefix, publish: Publish::Complete, name })
+        let Remote { store, prefix, name } =
+            Remote::open(url, variables).map_err(ExportError::Destination)?;
+        Ok(Self { store, prefix, publish: Publish::Complete, name })
     }
 
     /// Returns the place of a file.
@@ -97,8 +95,28 @@ impl std::fmt::Display for Destination {
     }
 }
 
-/// What is not valid Unicode is no setting of an object store.
-fn variables() -> Vec<(String, String)> {
+/// An opened place in an object store.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub store: Arc<dyn ObjectStore>,
+    pub prefix: Path,
+    /// As it is told to people; without credentials.
+    pub name: String,
+}
+
+impl Remote {
+    /// Opens a place such as `s3://bucket/path`; nothing is called yet. The error says which place it is about.
+    pub fn open(url: &Url, credentials: Vec<(String, String)>) -> Result<Self, String> {
+        let name = format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
+        match parse_url_opts(url, credentials) {
+            Ok((store, prefix)) => Ok(Self { store: Arc::from(store), prefix, name }),
+            Err(error) => Err(format!("{name}: {}", told(&error))),
+        }
+    }
+}
+
+/// Returns what the environment says of object stores; what is not valid Unicode is no setting of one.
+pub fn credentials() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| VARIABLES.iter().any(|start| name.starts_with(start)))
@@ -106,7 +124,7 @@ fn variables() -> Vec<(String, String)> {
 }
 
 /// Returns an error's words without what stands in URLs after a question mark: signatures are credentials.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
+pub fn told(error: &dyn std::error::Error) -> String {
     let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ')' | '>');
     let mut text = String::new();
     for word in error.to_string().split_inclusive(ends) {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use self::file::OpenFile;
 pub use self::{
     columns::{Row, schema},
-    destination::Destination,
+    destination::{Destination, Remote, credentials, told},
 };
 use crate::traffic::record::Logged;
 

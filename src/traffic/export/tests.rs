@@ -171,6 +171,7 @@ fn full_record() -> Record {
             baseline_cost_usd_estimate: 0.5,
             propensity: 0.5,
             explored: true,
+            canary: false,
             timings: TimingsRecord {
                 rules_us: 1,
                 queue_us: 1,

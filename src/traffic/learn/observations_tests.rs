@@ -85,6 +85,7 @@ fn record(attempts: Vec<AttemptRecord>) -> Record {
             baseline_cost_usd_estimate: 0.0,
             propensity: 1.0,
             explored: false,
+            canary: false,
             timings: TimingsRecord::default(),
         },
         outcome: OutcomeRecord {

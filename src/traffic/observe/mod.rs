@@ -200,6 +200,7 @@ fn decision_record(config: &Config, decision: &Decision) -> DecisionRecord {
         // What is not known is as good as certain: nothing off-policy is concluded from it.
         propensity: if decision.propensity.is_finite() { decision.propensity } else { 1.0 },
         explored: decision.explored,
+        canary: decision.canary,
         timings: TimingsRecord {
             rules_us: decision.timings.rules_us,
             queue_us: decision.timings.queue_us,

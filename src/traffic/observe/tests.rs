@@ -75,6 +75,8 @@ pub fn decision(id: Uuid) -> Decision {
         baseline_cost_usd: 0.2,
         propensity: 1.0,
         explored: false,
+        canary: false,
+        unscored: None,
         timings: Timings { total_us: 1500, ..Timings::default() },
         switched_from: None,
         switch_cost_usd: 0.0,

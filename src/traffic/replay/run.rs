@@ -77,6 +77,7 @@ async fn decide(router: &Router, request: &Request) -> Replayed {
         estimate_usd(config.target(tier.targets[0]), &request.prompt, decision.prompt_tokens)
     };
     Ok(After {
+        intent: decision.intent.as_ref().map(|intent| Arc::clone(&intent.0)),
         propensity: decision.propensity,
         tier_costs_usd: config.tiers.iter().map(cost).collect(),
         choice: choice(&decision),
@@ -236,6 +237,7 @@ mod tests {
         let after = |tier: &str| {
             let mut after = After {
                 choice: before[0].choice.clone(),
+                intent: None,
                 propensity: 1.0,
                 tier_costs_usd: Vec::new(),
                 reason: String::new(),

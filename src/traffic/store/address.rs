@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Connection,
     any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
+    postgres::PgConnectOptions,
 };
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ use crate::config::StoreConfig;
 
 /// Longest wait for a connection. A server on the same continent answers within a tenth of a second; a writer that
 /// waits longer had better use its spool.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a busy file is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -102,6 +103,11 @@ impl Address {
             Dialect::Postgres => pool,
         };
         pool.connect_lazy_with(self.options.clone())
+    }
+
+    /// Returns how PostgreSQL's own driver connects to the same place.
+    pub(super) fn postgres_options(&self) -> Result<PgConnectOptions, StoreError> {
+        PgConnectOptions::from_url(&self.options.database_url).map_err(|error| self.failed(&error))
     }
 
     /// Returns an error of this store.

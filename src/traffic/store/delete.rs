@@ -89,6 +89,7 @@ impl Store {
             rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>().map_err(failed)?;
         let decisions =
             rows.iter().map(|row| row.try_get(1)).collect::<Result<Vec<String>, _>>().map_err(failed)?;
+        self.delete_shadow_of(&mut transaction, &days, &decisions).await?;
         let decisions = || decisions.iter().map(String::as_str);
 
         let mut feedback = self.statement("DELETE FROM feedback WHERE decision_id IN ");
@@ -103,15 +104,22 @@ impl Store {
         Ok((Deleted { records: gone[1], feedback: gone[0] }, rows.len(), days))
     }
 
-    /// Deletes a day's feedback whose record was there and is not any more.
+    /// Deletes a day's feedback whose record was there and is not any more, and its shadow scores without a record.
     async fn delete_orphans_of(&self, day: i64) -> Result<u64, StoreError> {
         let failed = |error: sqlx::Error| self.failed(&error);
+        let mut shadow = self.statement("DELETE FROM shadow_scores WHERE day = ");
+        shadow.value(day).push(
+            " AND NOT EXISTS (SELECT 1 FROM traffic WHERE traffic.day = shadow_scores.day \
+             AND traffic.decision_id = shadow_scores.decision_id)",
+        );
         let mut delete = self.statement("DELETE FROM feedback WHERE known = 1 AND day = ");
         delete.value(day).push(
             " AND NOT EXISTS (SELECT 1 FROM traffic WHERE traffic.day = feedback.day \
              AND traffic.decision_id = feedback.decision_id)",
         );
         let mut transaction = self.begin().await?;
+        // Also those that are ahead of their record, a few: a sample of a sample.
+        shadow.query().execute(&mut *transaction).await.map_err(failed)?;
         let gone = delete.query().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
         transaction.commit().await.map_err(failed)?;
         Ok(gone)

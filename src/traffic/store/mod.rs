@@ -7,6 +7,7 @@ pub(in crate::traffic) mod address;
 mod counts;
 mod delete;
 mod error;
+pub mod fleet;
 mod keys;
 mod learning;
 mod newest;

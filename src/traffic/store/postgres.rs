@@ -169,7 +169,8 @@ impl Store {
         let vacuum = async {
             let mut connection = address.connect().await?;
             let tables = days.iter().map(|day| format!("VACUUM {PARTITION}{day}"));
-            let statements = ["SET statement_timeout = 0".to_owned(), "VACUUM feedback".to_owned()];
+            let statements = ["SET statement_timeout = 0", "VACUUM feedback", "VACUUM shadow_scores"];
+            let statements = statements.map(str::to_owned);
             for text in statements.into_iter().chain(tables) {
                 match run(&mut connection, text).await {
                     // A day that was dropped meanwhile leaves nothing at all.

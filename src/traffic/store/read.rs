@@ -37,7 +37,8 @@ const NEWEST: &str = "SELECT at_ms FROM traffic ORDER BY day DESC, decision_id D
 const SQLITE_BYTES: &str = "SELECT (page_count - freelist_count) * page_size \
      FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 const POSTGRES_BYTES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(relid)), 0) AS BIGINT) FROM \
-     (SELECT relid FROM pg_partition_tree('traffic') UNION ALL SELECT CAST('feedback' AS regclass)) AS parts";
+     (SELECT relid FROM pg_partition_tree('traffic') UNION ALL SELECT CAST('feedback' AS regclass) \
+     UNION ALL SELECT CAST('shadow_scores' AS regclass)) AS parts";
 
 impl Store {
     /// Returns the next records with their feedback, oldest first, at most `limit` (and 1,000), fewer where they are

@@ -46,6 +46,8 @@ impl Store {
             Dialect::Sqlite => {}
             Dialect::Postgres => deleted.feedback += self.delete_orphans(now_ms).await?,
         }
+        self.retain_shadow(now_ms).await?;
+        self.retain_events().await?;
         Ok(deleted)
     }
 
@@ -86,7 +88,7 @@ impl Store {
         self.bounded(async {
             let failed = |error: sqlx::Error| self.failed(&error);
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-            let mut gone = [0; 2];
+            let mut gone = [0; 3];
             let mut transaction = self.begin().await?;
             let mut short = self.statement(
                 "SELECT COUNT(*) FROM (SELECT SUM(bytes) OVER (ORDER BY day, decision_id) AS bytes FROM \
@@ -98,6 +100,7 @@ impl Store {
             let rows = short.try_get::<i64, _>(0).map_err(failed)?.max(1);
             for (gone, text) in gone.iter_mut().zip([
                 "DELETE FROM feedback WHERE decision_id IN (SELECT decision_id FROM traffic",
+                "DELETE FROM shadow_scores WHERE (day, decision_id) IN (SELECT day, decision_id FROM traffic",
                 "DELETE FROM traffic WHERE (day, decision_id) IN (SELECT day, decision_id FROM traffic",
             ]) {
                 let mut delete = self.statement(text);
@@ -109,7 +112,7 @@ impl Store {
                 *gone = delete.query().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
             }
             transaction.commit().await.map_err(failed)?;
-            Ok(Deleted { records: gone[1], feedback: gone[0] })
+            Ok(Deleted { records: gone[2], feedback: gone[0] })
         })
         .await
     }

@@ -20,12 +20,14 @@ static SQLITE: LazyLock<Migrator> = LazyLock::new(|| {
     steps(&[
         ("traffic", include_str!("migrations/sqlite/0001_traffic.sql")),
         ("learning", include_str!("migrations/sqlite/0002_learning.sql")),
+        ("live", include_str!("migrations/sqlite/0003_live.sql")),
     ])
 });
 static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
     steps(&[
         ("traffic", include_str!("migrations/postgres/0001_traffic.sql")),
         ("learning", include_str!("migrations/postgres/0002_learning.sql")),
+        ("live", include_str!("migrations/postgres/0003_live.sql")),
     ])
 });
 

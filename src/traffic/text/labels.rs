@@ -29,12 +29,17 @@ impl Known {
     /// Takes the words of a configuration.
     pub fn of(config: &Config) -> Self {
         let known = Self::default();
+        known.take(config);
+        known
+    }
+
+    /// Adds the words of another configuration; those of the one before are still in what waits to be written.
+    pub fn take(&self, config: &Config) {
         for rule in &config.rules {
             let asked = &rule.conditions;
-            known.add(asked.task_type.iter().chain(&asked.tags).chain(&asked.language).cloned());
+            self.add(asked.task_type.iter().chain(&asked.tags).chain(&asked.language).cloned());
         }
-        known.add(config.intents.iter().map(|intent| intent.name.to_string()));
-        known
+        self.add(config.intents.iter().map(|intent| intent.name.to_string()));
     }
 
     /// Adds words, as those of a bundle.

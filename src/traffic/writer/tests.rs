@@ -231,13 +231,13 @@ impl World {
         config.traffic = TrafficConfig::in_folder(folder.path().to_owned());
         config.traffic.flush = Duration::from_millis(20);
         change(&mut config.traffic);
-        let traffic = Traffic::start_at(Arc::new(config), Arc::new(store.clone()));
+        let traffic = Traffic::start_at(&config, Arc::new(store.clone()));
         Self { traffic, store, folder }
     }
 
     fn decide(&self, text: &str) -> Uuid {
         let id = Uuid::now_v7();
-        self.traffic.decided(prompt(text), &decision(id));
+        self.traffic.decided(&CONFIG, prompt(text), &decision(id));
         id
     }
 
@@ -314,7 +314,7 @@ async fn a_request_that_is_sent_again_is_noticed_of_the_first() {
     let ids = [1_000, 9_000].map(|at_ms: u64| {
         let time = uuid::Timestamp::from_unix(uuid::NoContext, at_ms / 1000, 0);
         let id = Uuid::new_v7(time);
-        world.traffic.decided(prompt("compare these two offers"), &decision(id));
+        world.traffic.decided(&CONFIG, prompt("compare these two offers"), &decision(id));
         id
     });
     until("a signal", || {
