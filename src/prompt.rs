@@ -289,6 +289,11 @@ pub struct Decision {
     pub propensity: f64,
     /// Whether it was chosen to learn about it.
     pub explored: bool,
+    /// Whether the classifier that was on trial decided, instead of the active one.
+    pub canary: bool,
+    /// Why the classifier that was asked gave no scores: "overloaded", "too_late", "failed", "stopped" or "absent".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unscored: Option<&'static str>,
     pub timings: Timings,
     /// The target that answered the session last, when that is another one.
     pub switched_from: Option<TargetRef>,

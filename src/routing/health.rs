@@ -3,7 +3,10 @@
 //! A table of atomics: reading it costs nothing and never waits.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,14 +16,23 @@ use crate::config::TargetIndex;
 #[derive(Debug)]
 pub struct TargetHealth {
     started: Instant,
-    /// Milliseconds since `started` until which the target refuses; 0: it does not.
-    refuses_until_ms: Vec<AtomicU64>,
+    /// Milliseconds since `started` until which the target refuses; 0: it does not. Shared with the tables of other
+    /// configurations that have the target too.
+    refuses_until_ms: Vec<Arc<AtomicU64>>,
 }
 
 impl TargetHealth {
     /// Starts with every target open for calls.
     pub fn new(targets: usize) -> Self {
-        Self { started: Instant::now(), refuses_until_ms: (0..targets).map(|_| AtomicU64::new(0)).collect() }
+        Self { started: Instant::now(), refuses_until_ms: (0..targets).map(|_| Arc::default()).collect() }
+    }
+
+    /// Returns a table for other targets, each of which is one of these or starts open for calls.
+    pub fn after(&self, continues: &[Option<TargetIndex>]) -> Self {
+        let slot = |before: &Option<TargetIndex>| {
+            before.map(|at| Arc::clone(&self.refuses_until_ms[at.0])).unwrap_or_default()
+        };
+        Self { started: self.started, refuses_until_ms: continues.iter().map(slot).collect() }
     }
 
     /// Returns whether the target refuses calls at `now`; when its time is over a probe may go there.

@@ -16,6 +16,7 @@ pub mod line;
 mod patterns;
 pub mod policy;
 mod reader;
+pub mod renew;
 pub mod rules;
 pub mod sessions;
 mod targets;
@@ -44,7 +45,7 @@ use self::{
 };
 use crate::{
     config::{Config, QueueFull, TargetIndex},
-    prompt::{Context, Decision, Prompt, TargetRef, Tier, TierScore, Timings},
+    prompt::{Decision, Prompt, TargetRef, Tier, TierScore, Timings},
     telemetry,
 };
 
@@ -101,6 +102,8 @@ pub struct Router {
     health: Arc<TargetHealth>,
     /// What was learned, as of this moment; `None` when learning is off.
     offsets: Option<Arc<ArcSwap<Offsets>>>,
+    /// Whether its classifier is on trial.
+    canary: bool,
 }
 
 impl Router {
@@ -118,7 +121,7 @@ impl Router {
     ) -> Result<Self, RouterError> {
         let rules = RuleSet::compile(&config)?;
         let reader = classifier.map(|classifier| Reader::new(&config, classifier)).transpose()?;
-        Ok(Self { config, generation, rules, reader, sessions, health, offsets: None })
+        Ok(Self { config, generation, rules, reader, sessions, health, offsets: None, canary: false })
     }
 
     /// Adds what is learned while serving, where the configuration's `learning` is on.
@@ -126,6 +129,12 @@ impl Router {
     pub fn learning_from(self, offsets: Arc<ArcSwap<Offsets>>) -> Self {
         let offsets = self.config.learning.enabled.then_some(offsets);
         Self { offsets, ..self }
+    }
+
+    /// Says in every decision that its classifier is on trial.
+    #[must_use]
+    pub fn on_trial(self) -> Self {
+        Self { canary: true, ..self }
     }
 
     /// Returns the configuration behind this router's decisions.
@@ -147,36 +156,36 @@ impl Router {
     ///
     /// The session remembers the decision's target as the one that answers.
     pub async fn route(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Decision, RouteError> {
-        let Routed { decision, ladder } = self.plan(prompt, deadline).await?;
-        self.served(&prompt.context, ladder[0].targets[0], decision.prompt_tokens);
+        self.route_as(uuid::Uuid::now_v7(), prompt, deadline).await
+    }
+
+    /// Decides like [`Router::route`] under this id.
+    pub async fn route_as(
+        &self,
+        id: uuid::Uuid,
+        prompt: &Prompt,
+        deadline: Option<Instant>,
+    ) -> Result<Decision, RouteError> {
+        let Routed { decision, ladder } = self.plan(id, prompt, deadline).await?;
+        let target = &self.config.target(ladder[0].targets[0]).id;
+        self.sessions.served(&prompt.context, target, decision.prompt_tokens);
         Ok(decision)
-    }
-
-    /// Remembers who answered a request of this session, `prompt_tokens` long.
-    pub fn served(&self, context: &Context, target: TargetIndex, prompt_tokens: u32) {
-        self.sessions.served(context, &self.config.target(target).id, prompt_tokens);
-    }
-
-    /// Remembers that this session has needed `tier`: a weaker one did not do.
-    pub fn needed(&self, context: &Context, tier: Tier) {
-        self.sessions.needed(context, tier);
-    }
-
-    /// Decides like [`Router::route`], and says who else may answer. Who does is for the caller to tell, by
-    /// [`Router::served`].
-    pub async fn plan(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Routed, RouteError> {
-        self.plan_as(uuid::Uuid::now_v7(), prompt, deadline).await
     }
 
     /// Decides like [`Router::route`] for a request that was decided before, under its id: what is drawn by the id
     /// comes out as it did then.
     pub async fn route_again(&self, id: uuid::Uuid, prompt: &Prompt) -> Result<Decision, RouteError> {
-        let Routed { decision, ladder } = self.plan_as(id, prompt, None).await?;
-        self.served(&prompt.context, ladder[0].targets[0], decision.prompt_tokens);
-        Ok(decision)
+        self.route_as(id, prompt, None).await
     }
 
-    async fn plan_as(
+    /// Returns what decisions remember of conversations: who answers in the end is for the caller of
+    /// [`Router::plan`] to tell it.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Decides like [`Router::route_as`], and says who else may answer; the session does not yet know who does.
+    pub async fn plan(
         &self,
         id: uuid::Uuid,
         prompt: &Prompt,
@@ -191,7 +200,7 @@ impl Router {
             _ if !needs_scores(&self.config, prompt, &hits) => Reading::NotAsked,
             None => {
                 telemetry::unscored("absent");
-                Reading::None("there is no classifier".to_owned())
+                Reading::None { label: "absent", why: "there is no classifier".to_owned() }
             }
             Some(reader) => self.read(reader, prompt, deadline).await?,
         };
@@ -200,7 +209,7 @@ impl Router {
         }
 
         let read = Instant::now();
-        let session = self.sessions.recall(&prompt.context);
+        let session = self.sessions.recall(&prompt.context, &self.config.tiers);
         let evidence = self.evidence(&reading);
         let known = self.known(&hits, evidence);
         let offsets: Vec<Option<f64>> =
@@ -227,7 +236,7 @@ impl Router {
                 RouteError::NoTarget(no_target)
             })?;
         if let Some(needed) = choice.needed {
-            self.sessions.needed(&prompt.context, needed);
+            self.sessions.needed(&prompt.context, needed, &self.config.tiers);
         }
         let stages = reading.times();
         let timings = Timings {
@@ -294,11 +303,12 @@ impl Router {
                 Err(RouteError::Overloaded)
             }
             Err(error) => {
-                telemetry::unscored(reason_label(&error));
+                let label = reason_label(&error);
+                telemetry::unscored(label);
                 if let ClassifyError::Failed(why) = &error {
                     tracing::error!(why, "classifier failed on a prompt; the default tier answers");
                 }
-                Ok(Reading::None(error.to_string()))
+                Ok(Reading::None { label, why: error.to_string() })
             }
         }
     }
@@ -312,7 +322,7 @@ impl Router {
                 claim: read.claim(),
                 unread: read.unread,
             },
-            (Reading::None(why), _) => Evidence::None { why },
+            (Reading::None { why, .. }, _) => Evidence::None { why },
             (Reading::NotAsked | Reading::Scores(_), _) => Evidence::NotAsked,
         }
     }
@@ -364,6 +374,8 @@ impl Router {
             baseline_cost_usd: choice.baseline_usd,
             propensity,
             explored,
+            canary: self.canary,
+            unscored: reading.unscored(),
             timings,
             switched_from: choice.switched_from.map(target),
             switch_cost_usd: choice.switch_cost_usd,
@@ -414,21 +426,29 @@ struct Tried {
 enum Reading {
     NotAsked,
     Scores(Read),
-    None(String),
+    None { label: &'static str, why: String },
 }
 
 impl Reading {
     fn scores(&self) -> Option<&classifier::Scores> {
         match self {
             Self::Scores(read) => Some(read.scores()),
-            Self::NotAsked | Self::None(_) => None,
+            Self::NotAsked | Self::None { .. } => None,
+        }
+    }
+
+    /// Returns why there are no scores although they were asked for.
+    fn unscored(&self) -> Option<&'static str> {
+        match self {
+            Self::None { label, .. } => Some(label),
+            Self::NotAsked | Self::Scores(_) => None,
         }
     }
 
     fn times(&self) -> StageTimes {
         match self {
             Self::Scores(read) => read.times,
-            Self::NotAsked | Self::None(_) => StageTimes::default(),
+            Self::NotAsked | Self::None { .. } => StageTimes::default(),
         }
     }
 }

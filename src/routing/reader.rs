@@ -13,18 +13,34 @@ use super::{
     intents::{Claim, ExampleIntents, learn},
     language::{Detected, ReadLanguages, Unread, detect_turns},
 };
-use crate::{config::Config, prompt::Prompt, telemetry};
+use crate::{
+    config::{Config, ExamplesConfig},
+    prompt::Prompt,
+    telemetry,
+};
 
 /// Reads prompts; made for one configuration and one classifier.
 pub struct Reader {
     classifier: Arc<dyn Classifier>,
     /// Level of each tier.
     levels: Vec<usize>,
-    intents: Option<ExampleIntents>,
+    intents: Option<Arc<ExampleIntents>>,
+    /// What `intents` was learned from.
+    examples: Vec<Examples>,
     languages: Option<ReadLanguages>,
-    cache: Option<moka::sync::Cache<u128, Arc<Kept>>>,
-    cache_keys: [RandomState; 2],
+    cache: Option<Cache>,
+    cache_entries: u64,
     wait_max: Duration,
+}
+
+/// An intent's place in the configuration, its name and its examples.
+type Examples = (usize, Arc<str>, ExamplesConfig);
+
+/// Scores kept of identical texts; clones share them.
+#[derive(Clone)]
+struct Cache {
+    kept: moka::sync::Cache<u128, Arc<Kept>>,
+    keys: [RandomState; 2],
 }
 
 /// What was read of one prompt.
@@ -63,13 +79,40 @@ impl Reader {
         let description = classifier.describe();
         let levels = levels(config, description)?;
         check_intents(config, description)?;
-        let intents = learn(config, &*classifier)?;
+        let intents = learn(config, &*classifier)?.map(Arc::new);
         let languages = description.languages.clone();
-        let entries = config.classifier.cache_entries;
-        let cache = (entries > 0).then(|| moka::sync::Cache::new(entries));
-        let cache_keys = [RandomState::new(), RandomState::new()];
-        let wait_max = config.classifier.wait_max;
-        Ok(Self { classifier, levels, intents, languages, cache, cache_keys, wait_max })
+        let cache_entries = config.classifier.cache_entries;
+        let cache = Cache::of(cache_entries);
+        let (examples, wait_max) = (examples(config), config.classifier.wait_max);
+        Ok(Self { classifier, levels, intents, examples, languages, cache, cache_entries, wait_max })
+    }
+
+    /// Fits the same classifier to another configuration. What was learned of examples, and the scores that were
+    /// kept, stay where the configuration changes nothing about them; else this blocks like [`Reader::new`].
+    pub fn under(&self, config: &Config) -> Result<Self, RouterError> {
+        if self.examples != examples(config) {
+            return Self::new(config, Arc::clone(&self.classifier));
+        }
+        let description = self.describe();
+        let levels = levels(config, description)?;
+        check_intents(config, description)?;
+        let cache_entries = config.classifier.cache_entries;
+        let cache =
+            if cache_entries == self.cache_entries { self.cache.clone() } else { Cache::of(cache_entries) };
+        Ok(Self {
+            classifier: Arc::clone(&self.classifier),
+            levels,
+            intents: self.intents.clone(),
+            examples: self.examples.clone(),
+            languages: self.languages.clone(),
+            cache,
+            cache_entries,
+            wait_max: config.classifier.wait_max,
+        })
+    }
+
+    pub fn classifier(&self) -> &Arc<dyn Classifier> {
+        &self.classifier
     }
 
     pub fn describe(&self) -> &Description {
@@ -82,13 +125,13 @@ impl Reader {
     }
 
     pub fn intents(&self) -> Option<&ExampleIntents> {
-        self.intents.as_ref()
+        self.intents.as_deref()
     }
 
     /// Asks the cache, then the classifier.
     pub async fn read(&self, prompt: &Prompt, deadline: Option<Instant>) -> Result<Read, ClassifyError> {
         let excerpt = Excerpt::of(prompt, &self.describe().input);
-        let key = self.cache.as_ref().map(|cache| (cache, excerpt.fingerprint(&self.cache_keys)));
+        let key = self.cache.as_ref().map(|cache| (&cache.kept, excerpt.fingerprint(&cache.keys)));
         let (kept, cached, times) = match key.as_ref().and_then(|(cache, key)| cache.get(key)) {
             Some(kept) => (kept, true, StageTimes::default()),
             None => {
@@ -128,6 +171,21 @@ impl Reader {
         });
         Ok(Kept { scores: scored.scores, claim, language })
     }
+}
+
+impl Cache {
+    /// Returns an empty one; `None` for no entries.
+    fn of(entries: u64) -> Option<Self> {
+        let kept = (entries > 0).then(|| moka::sync::Cache::new(entries))?;
+        Some(Self { kept, keys: [RandomState::new(), RandomState::new()] })
+    }
+}
+
+fn examples(config: &Config) -> Vec<Examples> {
+    let written = config.intents.iter().enumerate();
+    written
+        .filter_map(|(place, intent)| Some((place, Arc::clone(&intent.name), intent.examples.clone()?)))
+        .collect()
 }
 
 fn levels(config: &Config, description: &Description) -> Result<Vec<usize>, RouterError> {
@@ -237,5 +295,30 @@ mod tests {
             let prompt = admit(Draft::from_text("broken"), &config).unwrap();
             assert_eq!(reader.read(&prompt, None).await.map(|_| ()), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn another_configuration_keeps_what_it_says_nothing_about() {
+        const EXAMPLES: &str = "[[intents]]\nname = \"east\"\nexamples = [\"a\", \"b\"]\n";
+        let check = async |after: &str, cached: bool, learned: bool| {
+            let read = |sections: &str| read_text(&format!("rules = []\n{sections}")).unwrap();
+            let (before, after) = (read(EXAMPLES), read(after));
+            let scripted = Scripted::embedding(|_| vec![1.0, 0.0]);
+            let reader = Reader::new(&before, Arc::new(scripted)).unwrap();
+            let prompt = admit(Draft::from_text("hello"), &before).unwrap();
+            assert!(!reader.read(&prompt, None).await.unwrap().cached);
+            let renewed = reader.under(&after).unwrap();
+            assert_eq!(renewed.read(&prompt, None).await.unwrap().cached, cached);
+            let same = match (&reader.intents, &renewed.intents) {
+                (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+                _ => false,
+            };
+            assert_eq!(same, learned);
+        };
+        check(EXAMPLES, true, true).await;
+        check(&format!("[policy]\nquality = 0.5\n{EXAMPLES}"), true, true).await;
+        check(&format!("[classifier]\ncache_entries = 7\n{EXAMPLES}"), false, true).await;
+        check(&EXAMPLES.replace("\"b\"", "\"c\""), false, false).await;
+        check("", false, false).await;
     }
 }

@@ -4,6 +4,7 @@
 //! predicts is the classifier's own belief; what was observed enters only by [`super::off_policy`].
 
 mod moved;
+pub mod pair;
 mod sides;
 pub mod table;
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq)]
 pub struct After {
     pub choice: Choice,
+    /// What the request was taken for; `None` where nobody asked.
+    pub intent: Option<Arc<str>>,
     /// Probability with which the target was chosen: below 1 where its tier draws by weight.
     pub propensity: f64,
     /// Expected cost of each tier's first target.

@@ -52,7 +52,7 @@ pub fn moved(before: &[Before], after: &[After], tiers: &[Arc<str>]) -> Vec<Move
 }
 
 impl Moved {
-    fn of(before: &Before, after: &After) -> Self {
+    pub(super) fn of(before: &Before, after: &After) -> Self {
         Self {
             decision_id: before.id,
             from_tier: Arc::clone(&before.choice.tier),

@@ -21,7 +21,7 @@ fn choice(tier: &str, sufficiency: Option<[f64; 3]>) -> Choice {
     }
 }
 
-fn before(number: u128, tier: &str, scores: Option<[f64; 3]>) -> Before {
+pub fn before(number: u128, tier: &str, scores: Option<[f64; 3]>) -> Before {
     Before {
         id: Uuid::from_u128(number),
         choice: choice(tier, scores),
@@ -32,9 +32,15 @@ fn before(number: u128, tier: &str, scores: Option<[f64; 3]>) -> Before {
     }
 }
 
-fn after(tier: &str, scores: Option<[f64; 3]>) -> After {
+pub fn after(tier: &str, scores: Option<[f64; 3]>) -> After {
     let reason = "because".to_owned();
-    After { choice: choice(tier, scores), propensity: 1.0, tier_costs_usd: vec![1.0, 4.0, 10.0], reason }
+    After {
+        choice: choice(tier, scores),
+        intent: None,
+        propensity: 1.0,
+        tier_costs_usd: vec![1.0, 4.0, 10.0],
+        reason,
+    }
 }
 
 fn setting(after: Vec<After>) -> Setting {

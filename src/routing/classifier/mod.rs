@@ -5,46 +5,50 @@
 
 mod background;
 mod bundle;
+mod golden;
+mod graph;
+mod headroom;
 mod library;
+mod load;
 mod memory;
+mod probe;
 mod scores;
 #[cfg(test)]
 pub mod scripted;
 mod session;
+#[cfg(test)]
+#[path = "../../../tests/integration/support/onnx/mod.rs"]
+#[allow(dead_code)]
+mod tiny;
 mod tokenize;
+mod unfit;
 mod workers;
 
 use std::{
-    borrow::Cow,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
+use self::workers::{Job, Workers};
 pub use self::{
     background::Background,
     bundle::{Bundle, BundleError, Manifest},
+    headroom::{Available, Headroom},
+    load::{Checks, Loaded, Loading, Took},
+    memory::give_back_heap,
+    probe::{Beside, Probe},
     scores::Scores,
     session::{RunsOn, SessionError},
     tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
+    unfit::Unfit,
 };
-use self::{
-    background::{LENGTH_TOLERANCE, length},
-    bundle::GoldenSample,
-    scores::{intent_probabilities, sufficiencies},
-    session::{ModelSession, OutputSizes},
-    workers::{Job, Shared, Workers},
-};
-use crate::{
-    config::{ClassifierConfig, Device},
-    prompt::{Context, Intent, Message, Preferences, Prompt, Role, Shape},
-    routing::language::ReadLanguages,
-    telemetry,
-};
+use crate::{prompt::Intent, routing::language::ReadLanguages};
 
-/// More sessions than this rarely help one process and cost memory each.
-const WORKERS_MAX_BY_DEFAULT: usize = 8;
+/// Between two looks whether an answer has come: an inference takes several times that.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why one prompt got no scores. Routing goes on without them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +89,9 @@ pub struct StageTimes {
     pub queue_us: u64,
     pub tokenize_us: u64,
     pub inference_us: u64,
+    /// Of the inference, what the processor spent on it: waiting for one does not count. As long as the inference
+    /// where it runs elsewhere.
+    pub compute_us: u64,
 }
 
 /// Something that scores prompts: the ONNX model, or a scripted one in tests.
@@ -123,53 +130,6 @@ pub struct OnnxClassifier {
     workers: Workers,
 }
 
-impl OnnxClassifier {
-    /// Loads the configured bundle, checks its golden samples and starts its sessions.
-    ///
-    /// Takes some tenths of a second and blocks: call it off the reactor.
-    pub fn load(config: &ClassifierConfig) -> Result<Self, SessionError> {
-        let bundle = match &config.bundle {
-            Some(folder) => Bundle::read(folder)?,
-            None => Bundle::embedded()?,
-        };
-        Self::start(bundle, config)
-    }
-
-    fn start(bundle: Bundle, config: &ClassifierConfig) -> Result<Self, SessionError> {
-        let Bundle { manifest, model, tokenizer, golden, background } = bundle;
-        let encoder = Encoder::new(&tokenizer, manifest.input)?;
-        drop(tokenizer);
-        let sizes = OutputSizes {
-            intents: manifest.labels.intents.len(),
-            sufficiencies: manifest.labels.levels.len() - 1,
-            embedding: manifest.embedding.map(|embedding| embedding.width),
-        };
-        let (mut first, runs_on) = ModelSession::open(&model, sizes, config.device, 1)?;
-        check_golden(&golden, &manifest, &encoder, &mut first)?;
-        let device = match runs_on {
-            RunsOn::Cuda => Device::Cuda,
-            RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => Device::Cpu,
-        };
-        let count = config.workers.unwrap_or_else(|| workers_for(&runs_on));
-        let mut sessions = vec![first];
-        for _ in 1..count {
-            sessions.push(ModelSession::open(&model, sizes, device, 1)?.0);
-        }
-        if let Cow::Borrowed(embedded) = &model {
-            memory::give_back_embedded(embedded);
-        }
-        drop(model);
-        memory::give_back_heap();
-        let runs = runs(&runs_on, count, &session::runtime()?.description);
-        let description = describe(&manifest, background, runs);
-        let intents = description.intents.clone();
-        let shared = Arc::new(Shared { encoder, manifest, intents });
-        let workers = Workers::start(&shared, sessions, config.queue_max)
-            .map_err(|error| BundleError::Graph { why: format!("no thread for a session: {error}") })?;
-        Ok(Self { description, workers })
-    }
-}
-
 impl Classifier for OnnxClassifier {
     fn describe(&self) -> &Description {
         &self.description
@@ -181,127 +141,26 @@ impl Classifier for OnnxClassifier {
         deadline: Instant,
     ) -> Result<oneshot::Receiver<Result<Scored, ClassifyError>>, ClassifyError> {
         let (reply, receiver) = oneshot::channel();
-        let outcome = self.workers.submit(Job { excerpt, deadline, queued_at: Instant::now(), reply });
-        telemetry::classifier_waiting(self.workers.waiting());
-        outcome.map(|()| receiver)
+        self.workers.submit(Job { excerpt, deadline, queued_at: Instant::now(), reply })?;
+        Ok(receiver)
     }
 }
 
-fn workers_for(runs_on: &RunsOn) -> usize {
-    match runs_on {
-        RunsOn::Cuda => 1,
-        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX_BY_DEFAULT)
-        }
-    }
-}
-
-fn runs(runs_on: &RunsOn, sessions: usize, library: &str) -> String {
-    let plural = if sessions == 1 { "" } else { "s" };
-    format!("{sessions} session{plural} on {runs_on}, ONNX Runtime from {library}")
-}
-
-fn describe(manifest: &Manifest, background: Option<Background>, runs: String) -> Description {
-    Description {
-        name: Arc::from(manifest.name.as_str()),
-        version: Arc::from(manifest.version.as_str()),
-        intents: manifest.labels.intents.iter().map(|name| Intent(Arc::from(name.as_str()))).collect(),
-        levels: manifest.labels.levels.iter().map(|name| Arc::from(name.as_str())).collect(),
-        input: manifest.input,
-        runs,
-        background: background.map(Arc::new),
-        languages: manifest.languages.as_ref().map(|languages| languages.read.clone()),
-    }
-}
-
-/// Runs every golden sample and compares each probability with the manifest's tolerance.
-fn check_golden(
-    samples: &[GoldenSample],
-    manifest: &Manifest,
-    encoder: &Encoder,
-    session: &mut ModelSession,
-) -> Result<(), BundleError> {
-    let tolerance = manifest.golden.tolerance;
-    for sample in samples {
-        let line = sample.line;
-        let differs = |what: String, got: f64, expected: f64| BundleError::Golden {
-            line,
-            id: sample.id.clone(),
-            what,
-            got,
-            expected,
-            tolerance,
-        };
-        let broken = |why: String| BundleError::Broken {
-            file: "golden.jsonl".to_owned(),
-            why: format!("line {line}: {why}"),
-        };
-        let prompt = golden_prompt(sample).map_err(broken)?;
-        let encoded = encoder.encode(&Excerpt::of(&prompt, &manifest.input)).map_err(broken)?;
-        if encoded.ids.len() != sample.tokens {
-            let (got, expected) = (encoded.ids.len(), sample.tokens);
-            return Err(broken(format!("is read as {got} tokens, expected {expected}: another tokenizer")));
-        }
-        if encoded.truncated != sample.truncated {
-            let (got, expected) = (encoded.truncated, sample.truncated);
-            return Err(broken(format!("truncated is {got}, expected {expected}")));
-        }
-        let outputs = session.run(&encoded.ids).map_err(|why| BundleError::Graph { why })?;
-        let intents = intent_probabilities(&outputs.intent_logits, manifest.calibration.intent_temperature);
-        for (name, &got) in manifest.labels.intents.iter().zip(&intents) {
-            let expected = *sample
-                .intent
-                .get(name)
-                .ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
-            if !agree(got, expected, tolerance) {
-                return Err(differs(format!("intent {name}"), got, expected));
+/// Waits for an answer until `deadline`; `None` when none has come by then. Blocks: call it off the reactor.
+pub(super) fn wait_for(
+    mut receiver: oneshot::Receiver<Result<Scored, ClassifyError>>,
+    deadline: Instant,
+) -> Option<Result<Scored, ClassifyError>> {
+    use oneshot::error::TryRecvError;
+    loop {
+        match receiver.try_recv() {
+            Ok(outcome) => return Some(outcome),
+            // Workers drop a reply without sending when its deadline has passed, or when they end.
+            Err(TryRecvError::Closed) if Instant::now() < deadline => {
+                return Some(Err(ClassifyError::Stopped));
             }
-        }
-        if manifest.embedding.is_some_and(|embedding| embedding.background.is_some()) {
-            let length = length(&outputs.embedding);
-            // NaN is within nothing.
-            let fits = (length - 1.0).abs() <= LENGTH_TOLERANCE;
-            if !fits {
-                let why = format!("output embedding has length {length} on golden line {line}, 1 expected");
-                return Err(BundleError::Graph { why });
-            }
-        }
-        let levels = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);
-        if levels.len() != sample.sufficiency.len() {
-            return Err(broken(format!("has {} sufficiencies", sample.sufficiency.len())));
-        }
-        for (level, (&got, &expected)) in
-            manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency))
-        {
-            if !agree(got, expected, tolerance) {
-                return Err(differs(format!("sufficiency of {level}"), got, expected));
-            }
+            Err(TryRecvError::Empty) if Instant::now() < deadline => thread::sleep(ANSWER_PAUSE),
+            Err(TryRecvError::Closed | TryRecvError::Empty) => return None,
         }
     }
-    Ok(())
-}
-
-/// NaN agrees with nothing.
-fn agree(got: f64, expected: f64, tolerance: f64) -> bool {
-    (got - expected).abs() <= tolerance
-}
-
-fn golden_prompt(sample: &GoldenSample) -> Result<Prompt, String> {
-    let messages = sample
-        .messages
-        .iter()
-        .map(|message| {
-            let role =
-                Role::parse(&message.role).ok_or_else(|| format!("unknown role {:?}", message.role))?;
-            Ok(Message { role, content: message.content.clone() })
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    Ok(Prompt {
-        messages,
-        context: Context::default(),
-        shape: Shape::default(),
-        preferences: Preferences::default(),
-        tier_cap: None,
-        explain: false,
-    })
 }

@@ -1,7 +1,7 @@
 //! Logits -> calibrated [`Scores`]. Pure.
 
 use super::{
-    bundle::{Calibration, Manifest},
+    bundle::manifest::{Calibration, Manifest},
     session::Outputs,
     tokenize::TokenDensity,
 };
@@ -100,7 +100,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::routing::classifier::bundle::{Bundle, PlattScale, Thresholds};
+    use crate::routing::classifier::bundle::{
+        Bundle,
+        manifest::{PlattScale, Thresholds},
+    };
 
     #[test]
     fn each_threshold_is_about_its_own_scores() {

@@ -9,11 +9,11 @@ use ndarray::{ArrayView1, Axis};
 use ort::{
     environment::Environment,
     ep::CUDA,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{RunOptions, Session, builder::GraphOptimizationLevel},
     value::{Outlet, TensorElementType, TensorRef, ValueType},
 };
 
-use super::{bundle::BundleError, library};
+use super::{bundle::BundleError, graph, library, memory};
 use crate::config::Device;
 
 const INPUTS: [&str; 2] = ["input_ids", "attention_mask"];
@@ -31,6 +31,44 @@ pub enum SessionError {
     Cuda(String),
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error(
+        "the bundle needs some {needed_mb} MB while it is loaded (sessions: {sessions}), {available_mb} MB are left: free \
+         memory, raise the limit, or lower classifier.workers"
+    )]
+    Memory { needed_mb: u64, available_mb: u64, sessions: usize },
+    #[error("no thread for the classifier can be had: {0}")]
+    Threads(std::io::Error),
+    #[error(
+        "the bundle takes {new_us} us a prompt, the running one {running_us} us: at most {ratio_max} times as long is \
+         allowed (bundles.latency_ratio_max)"
+    )]
+    TooSlow { new_us: u64, running_us: u64, ratio_max: f64 },
+    #[error("the bundle's golden samples take longer than {} s: the graph is too slow to serve", .0.as_secs())]
+    GoldenTooSlow(std::time::Duration),
+}
+
+/// Why one prompt could not be run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RunError {
+    #[error("output {output} holds {value}")]
+    NotFinite { output: &'static str, value: f32 },
+    /// An output has another shape than the graph promised.
+    #[error("{0}")]
+    Shape(String),
+    /// A token id is none of the graph's.
+    #[error("{0}")]
+    UnknownToken(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl RunError {
+    /// Sorts what ONNX Runtime says.
+    fn of(error: &ort::Error) -> Self {
+        let text = error.to_string();
+        // Of Gather, which looks up the embeddings of tokens.
+        if text.contains("out of data bounds") { Self::UnknownToken(text) } else { Self::Failed(text) }
+    }
 }
 
 /// Where a session really runs.
@@ -62,7 +100,13 @@ pub struct Runtime {
 /// Returns the library, loading it at the first call; later calls answer the same.
 pub fn runtime() -> Result<&'static Runtime, SessionError> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    RUNTIME.get_or_init(load).as_ref().map_err(|why| SessionError::Library(why.clone()))
+    RUNTIME
+        .get_or_init(|| {
+            memory::keep_large_blocks_apart();
+            load()
+        })
+        .as_ref()
+        .map_err(|why| SessionError::Library(why.clone()))
 }
 
 fn load() -> Result<Runtime, String> {
@@ -110,6 +154,24 @@ pub struct Outputs {
     pub embedding: Vec<f32>,
 }
 
+/// Stops runs from another thread: the one that goes on, before its next operator, and all later ones.
+pub struct Stop(RunOptions);
+
+impl Stop {
+    pub fn new() -> Result<Self, SessionError> {
+        // Options are the library's.
+        runtime()?;
+        let options = RunOptions::new().map_err(|error| SessionError::Library(error.to_string()))?;
+        Ok(Self(options))
+    }
+
+    pub fn now(&self) {
+        if let Err(error) = self.0.terminate() {
+            tracing::error!(%error, "ONNX Runtime does not stop a run");
+        }
+    }
+}
+
 /// One ONNX Runtime session: one inference at a time.
 pub struct ModelSession {
     session: Session,
@@ -140,25 +202,41 @@ impl ModelSession {
     }
 
     /// Runs one unpadded sequence; `ids` has shape `[tokens]`.
-    pub fn run(&mut self, ids: &[i64]) -> Result<Outputs, String> {
+    pub fn run(&mut self, ids: &[i64]) -> Result<Outputs, RunError> {
+        self.run_unless(ids, None)
+    }
+
+    /// The same, until another thread stops it: a failure then.
+    pub fn run_unless(&mut self, ids: &[i64], stop: Option<&Stop>) -> Result<Outputs, RunError> {
         self.attention_mask.resize(ids.len(), 1);
-        let text = |error: ort::Error| error.to_string();
+        let failed = |error: ort::Error| RunError::of(&error);
         let one_row = |values| ArrayView1::from(values).insert_axis(Axis(0));
-        let input_ids = TensorRef::from_array_view(one_row(ids)).map_err(text)?;
-        let mask = TensorRef::from_array_view(one_row(self.attention_mask.as_slice())).map_err(text)?;
-        let outputs =
-            self.session.run(ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask]).map_err(text)?;
-        let row = |name: &str, width: Option<usize>| -> Result<Vec<f32>, String> {
-            let values = outputs[name].try_extract_array::<f32>().map_err(text)?;
+        let input_ids = TensorRef::from_array_view(one_row(ids)).map_err(failed)?;
+        let mask = TensorRef::from_array_view(one_row(self.attention_mask.as_slice())).map_err(failed)?;
+        let inputs = ort::inputs![INPUTS[0] => input_ids, INPUTS[1] => mask];
+        let outputs = match stop {
+            Some(Stop(options)) => self.session.run_with_options(inputs, options),
+            None => self.session.run(inputs),
+        };
+        let outputs = outputs.map_err(failed)?;
+        let row = |name: &str, width: Option<usize>| -> Result<Vec<f32>, RunError> {
+            let values = outputs[name].try_extract_array::<f32>().map_err(failed)?;
             let fits = matches!(values.shape(), &[1, got] if width.is_none_or(|width| width == got));
             if !fits {
                 let width = width_in_words(width);
-                return Err(format!("output {name} has shape {:?}, [1, {width}] expected", values.shape()));
+                let got = values.shape();
+                return Err(RunError::Shape(format!(
+                    "output {name} has shape {got:?}, [1, {width}] expected"
+                )));
             }
             Ok(values.iter().copied().collect())
         };
-        let finite = |name: &str, values: Vec<f32>| match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(format!("output {name} holds {value}")),
+        let finite = |output: &'static str, values: Vec<f32>| match values
+            .iter()
+            .copied()
+            .find(|value| !value.is_finite())
+        {
+            Some(value) => Err(RunError::NotFinite { output, value }),
             None => Ok(values),
         };
         Ok(Outputs {
@@ -181,9 +259,21 @@ fn cuda_is_offered() -> bool {
 }
 
 fn on_cpu(runtime: &Runtime, model: &[u8], threads: usize) -> Result<Session, BundleError> {
-    let graph = |why: String| BundleError::Graph { why };
-    let mut builder = builder(runtime, threads).map_err(graph)?;
-    builder.commit_from_memory(model).map_err(|error| graph(error.to_string()))
+    let mut builder = builder(runtime, threads).map_err(|why| BundleError::Graph { why })?;
+    builder.commit_from_memory(model).map_err(|error| unbuilt(model, error.to_string()))
+}
+
+/// Sorts what ONNX Runtime says of a graph that it does not take.
+fn unbuilt(model: &[u8], why: String) -> BundleError {
+    let words = why.to_lowercase();
+    match graph::inspect(model) {
+        Ok(graph::Written { opset, ir_version })
+            if words.contains("opset") || words.contains("ir version") =>
+        {
+            BundleError::Opset { opset, ir_version, why }
+        }
+        Ok(_) | Err(_) => BundleError::Graph { why },
+    }
 }
 
 fn on_cuda(runtime: &Runtime, model: &[u8]) -> Result<Session, String> {
@@ -211,15 +301,18 @@ fn builder(runtime: &Runtime, threads: usize) -> Result<ort::session::builder::S
 
 /// Compares the graph's inputs and outputs with what the manifest promises.
 fn check_graph(session: &Session, sizes: OutputSizes) -> Result<(), BundleError> {
-    let graph = |why: String| BundleError::Graph { why };
+    let refused = |why: String| BundleError::Outputs { why };
     for name in INPUTS {
-        let input = named(session.inputs(), name).ok_or_else(|| graph(format!("has no input {name}")))?;
+        let input = named(session.inputs(), name).ok_or_else(|| refused(format!("has no input {name}")))?;
         if element(input) != Some(TensorElementType::Int64) {
-            return Err(graph(format!("input {name} is {}, int64 [batch, tokens] expected", input.dtype())));
+            return Err(refused(format!(
+                "input {name} is {}, int64 [batch, tokens] expected",
+                input.dtype()
+            )));
         }
     }
     if let Some(extra) = session.inputs().iter().find(|input| !INPUTS.contains(&input.name())) {
-        return Err(graph(format!("has an input {} that nothing feeds", extra.name())));
+        return Err(refused(format!("has an input {} that nothing feeds", extra.name())));
     }
     let widths = [
         (INTENT, Some(sizes.intents)),
@@ -227,12 +320,12 @@ fn check_graph(session: &Session, sizes: OutputSizes) -> Result<(), BundleError>
         (EMBEDDING, sizes.embedding),
     ];
     for (name, width) in widths {
-        let output = named(session.outputs(), name).ok_or_else(|| graph(format!("has no output {name}")))?;
-        let last = last_dimension(output);
-        let fits = width.is_none_or(|width| last.is_none_or(|last| last == width as i64));
+        let output =
+            named(session.outputs(), name).ok_or_else(|| refused(format!("has no output {name}")))?;
+        let fits = is_matrix(output, width);
         if element(output) != Some(TensorElementType::Float32) || !fits {
             let width = width_in_words(width);
-            return Err(graph(format!(
+            return Err(refused(format!(
                 "output {name} is {}, float32 [batch, {width}] expected by the manifest",
                 output.dtype()
             )));
@@ -252,10 +345,15 @@ fn element(outlet: &Outlet) -> Option<TensorElementType> {
     }
 }
 
-/// Returns the last dimension, `None` when the graph leaves it open.
-fn last_dimension(outlet: &Outlet) -> Option<i64> {
+/// Whether an output may be one row of `width` numbers for each prompt; what the graph leaves open is seen when it runs.
+fn is_matrix(outlet: &Outlet, width: Option<usize>) -> bool {
     match outlet.dtype() {
-        ValueType::Tensor { shape, .. } => shape.last().copied().filter(|&size| size >= 0),
-        _ => None,
+        ValueType::Tensor { shape, .. } => match &shape[..] {
+            // No shape at all.
+            [] => true,
+            [_, last] => *last < 0 || width.is_none_or(|width| *last == width as i64),
+            _ => false,
+        },
+        _ => false,
     }
 }

@@ -200,14 +200,17 @@ pub struct Encoder {
 impl Encoder {
     /// Reads `tokenizer.json`; its special tokens must be those of a BERT.
     pub fn new(json: &[u8], limits: InputLimits) -> Result<Self, BundleError> {
-        let broken = |why: String| BundleError::Broken { file: "tokenizer.json".to_owned(), why };
+        let broken = |why: String| BundleError::Tokenizer { why };
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| broken(error.to_string()))?;
         // "[SEP]" in a prompt is text; it must not end what the caller says.
         tokenizer.set_encode_special_tokens(true);
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| broken(error.to_string()))?;
-        let special =
-            |token: &str| tokenizer.token_to_id(token).ok_or_else(|| broken(format!("has no token {token}")));
+        let special = |token: &str| {
+            tokenizer
+                .token_to_id(token)
+                .ok_or_else(|| broken(format!("has no token {token}: it is no BERT's tokenizer")))
+        };
         let (start_id, separator_id) = (special("[CLS]")?, special("[SEP]")?);
         Ok(Self { tokenizer, limits, start_id, separator_id })
     }

@@ -6,7 +6,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -17,11 +20,16 @@ use tokio::sync::oneshot;
 use super::{
     ClassifyError, Scored, StageTimes,
     bundle::Manifest,
+    memory,
     scores::calibrate,
     session::ModelSession,
     tokenize::{Encoder, Excerpt},
 };
 use crate::{prompt::Intent, telemetry};
+
+/// Jobs that wait, whichever bundle's they are: while one is exchanged there are several queues, and one gauge shows
+/// what waits in this process.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// One prompt to score.
 pub struct Job {
@@ -37,11 +45,13 @@ pub struct Shared {
     pub encoder: Encoder,
     pub manifest: Manifest,
     pub intents: Vec<Intent>,
+    /// Where its thread itself does the inference, the time of which can be told from waiting.
+    pub on_processor: bool,
 }
 
 /// The queue and its threads; dropping it lets running jobs end and joins the threads.
 pub struct Workers {
-    queue: Option<Sender<Job>>,
+    queue: Option<Sender<(Job, Waiting)>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -69,17 +79,36 @@ impl Workers {
     /// Queues a job, or answers at once that the queue is full.
     pub fn submit(&self, job: Job) -> Result<(), ClassifyError> {
         let queue = self.queue.as_ref().expect("the queue is taken only when dropping");
-        match queue.try_send(job) {
+        // Before it is there: a worker may take it at once.
+        let waiting = Waiting::begin();
+        let outcome = match queue.try_send((job, waiting)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(ClassifyError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(ClassifyError::Stopped),
-        }
+        };
+        tell_waiting();
+        outcome
     }
+}
 
-    /// Returns how many jobs wait.
-    pub fn waiting(&self) -> usize {
-        self.queue.as_ref().map_or(0, Sender::len)
+/// Counts as one job that waits until it is dropped.
+struct Waiting(());
+
+impl Waiting {
+    fn begin() -> Self {
+        WAITING.fetch_add(1, Relaxed);
+        Self(())
     }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Relaxed);
+    }
+}
+
+fn tell_waiting() {
+    telemetry::classifier_waiting(WAITING.load(Relaxed));
 }
 
 impl Drop for Workers {
@@ -91,9 +120,10 @@ impl Drop for Workers {
     }
 }
 
-fn work(shared: &Shared, mut session: ModelSession, queue: &Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
-        telemetry::classifier_waiting(queue.len());
+fn work(shared: &Shared, mut session: ModelSession, queue: &Receiver<(Job, Waiting)>) {
+    while let Ok((job, waiting)) = queue.recv() {
+        drop(waiting);
+        tell_waiting();
         if job.reply.is_closed() || job.deadline <= Instant::now() {
             telemetry::classifier_skipped();
             continue;
@@ -110,11 +140,15 @@ fn score(shared: &Shared, session: &mut ModelSession, job: &Job) -> Result<Score
     let taken_at = Instant::now();
     let encoded = shared.encoder.encode(&job.excerpt).map_err(ClassifyError::Failed)?;
     let encoded_at = Instant::now();
-    let outputs = session.run(&encoded.ids).map_err(ClassifyError::Failed)?;
+    let computed_before = shared.on_processor.then(memory::processor_time).flatten();
+    let outputs = session.run(&encoded.ids).map_err(|error| ClassifyError::Failed(error.to_string()))?;
+    let inference_us = micros(encoded_at, Instant::now());
+    let computed = computed_before.and_then(|before| memory::processor_time()?.checked_sub(before));
     let times = StageTimes {
         queue_us: micros(job.queued_at, taken_at),
         tokenize_us: micros(taken_at, encoded_at),
-        inference_us: micros(encoded_at, Instant::now()),
+        inference_us,
+        compute_us: computed.map_or(inference_us, |computed| computed.as_micros() as u64),
     };
     let (truncated, density) = (encoded.truncated, encoded.density);
     let scores = calibrate(&outputs, &shared.intents, &shared.manifest, truncated, density);

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot::{Receiver, error::TryRecvError};
+use tokio::sync::oneshot::Receiver;
 
 use super::{ExampleIntent, ExampleIntents, similarity};
 use crate::{
     config::{Config, ExamplesConfig},
     prompt::{Context, Intent, Message, Preferences, Prompt, Role, Shape},
-    routing::classifier::{Classifier, ClassifyError, Excerpt, Scored},
+    routing::classifier::{Classifier, ClassifyError, Excerpt, Scored, wait_for},
 };
 
 /// Below this two texts have little in common, however rare that is in the background. Low: the nearer a
@@ -28,8 +28,6 @@ const IN_FLIGHT_MAX: usize = 32;
 const LEARN_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Between two tries where others keep the queue full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
-/// Between two looks for an answer: an inference takes several times that.
-const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 type Outcome = Result<Scored, ClassifyError>;
 
@@ -125,7 +123,7 @@ fn embed(
     let mut waiting: VecDeque<(&str, Receiver<Outcome>)> = VecDeque::new();
     let mut embeddings = Vec::with_capacity(texts.len());
     let embedding = |(place, receiver): (&str, Receiver<Outcome>)| {
-        let scored = answer(receiver, deadline).unwrap_or(Err(ClassifyError::TooLate(wait_max)));
+        let scored = wait_for(receiver, deadline).unwrap_or(Err(ClassifyError::TooLate(wait_max)));
         let embedding = scored.and_then(|scored| scored.finite_embedding().map(<[f32]>::to_vec));
         embedding.map_err(|error| LearnError::Example { place: place.to_owned(), error })
     };
@@ -150,21 +148,6 @@ fn embed(
         embeddings.push(embedding((place, receiver))?);
     }
     Ok(embeddings)
-}
-
-/// Waits for an answer until `deadline`; `None` when none has come by then.
-fn answer(mut receiver: Receiver<Outcome>, deadline: Instant) -> Option<Outcome> {
-    loop {
-        match receiver.try_recv() {
-            Ok(outcome) => return Some(outcome),
-            // Workers drop a reply without sending when its deadline has passed, or when they end.
-            Err(TryRecvError::Closed) if Instant::now() < deadline => {
-                return Some(Err(ClassifyError::Stopped));
-            }
-            Err(TryRecvError::Empty) if Instant::now() < deadline => thread::sleep(ANSWER_PAUSE),
-            Err(TryRecvError::Closed | TryRecvError::Empty) => return None,
-        }
-    }
 }
 
 fn example_prompt(text: &str) -> Prompt {

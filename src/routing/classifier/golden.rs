@@ -1,0 +1,191 @@
+//! Golden samples: prompts whose scores a bundle must reproduce before it may serve.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    BundleError, Excerpt, Manifest, SessionError,
+    background::{LENGTH_TOLERANCE, length},
+    bundle::GoldenSample,
+    scores::{intent_probabilities, sufficiencies},
+    session::{ModelSession, RunError, Stop},
+    tokenize::Encoder,
+};
+use crate::prompt::{Context, Message, Preferences, Prompt, Role, Shape};
+
+/// All samples together: the slowest graph that anybody would serve runs a thousand in less.
+const ALL_MAX: Duration = Duration::from_secs(60);
+
+/// Runs every golden sample and compares each probability with the manifest's tolerance; returns the prompts.
+pub fn check(
+    samples: &[GoldenSample],
+    manifest: &Manifest,
+    encoder: &Encoder,
+    session: &mut ModelSession,
+) -> Result<Vec<Prompt>, SessionError> {
+    check_within(ALL_MAX, samples, manifest, encoder, session)
+}
+
+/// The same within a time: a graph that does not end is stopped then.
+fn check_within(
+    all_max: Duration,
+    samples: &[GoldenSample],
+    manifest: &Manifest,
+    encoder: &Encoder,
+    session: &mut ModelSession,
+) -> Result<Vec<Prompt>, SessionError> {
+    let stop = &Stop::new()?;
+    let deadline = Instant::now() + all_max;
+    thread::scope(|scope| {
+        // Dropped at the end, however that is reached.
+        let (_done, checked) = mpsc::channel::<()>();
+        let watch = move || {
+            if checked.recv_timeout(all_max) == Err(RecvTimeoutError::Timeout) {
+                stop.now();
+            }
+        };
+        let watchdog = thread::Builder::new().name("bundle-watchdog".to_owned()).spawn_scoped(scope, watch);
+        watchdog.map_err(SessionError::Threads)?;
+        let late = |now: Instant| (now >= deadline).then_some(SessionError::GoldenTooSlow(all_max));
+        let mut prompts = Vec::with_capacity(samples.len());
+        for sample in samples {
+            if let Some(late) = late(Instant::now()) {
+                return Err(late);
+            }
+            let checked = check_sample(sample, manifest, encoder, session, stop);
+            // One that was stopped has failed, and not by itself.
+            prompts.push(checked.map_err(|error| late(Instant::now()).unwrap_or(error.into()))?);
+        }
+        Ok(prompts)
+    })
+}
+
+fn check_sample(
+    sample: &GoldenSample,
+    manifest: &Manifest,
+    encoder: &Encoder,
+    session: &mut ModelSession,
+    stop: &Stop,
+) -> Result<Prompt, BundleError> {
+    let line = sample.line;
+    let broken = |why: String| BundleError::GoldenFile { why: format!("line {line}: {why}") };
+    let prompt = prompt(sample).map_err(broken)?;
+    let encoded = encoder.encode(&Excerpt::of(&prompt, &manifest.input)).map_err(broken)?;
+    check_tokens(sample, &encoded.ids)?;
+    if encoded.truncated != sample.truncated {
+        let (got, expected) = (encoded.truncated, sample.truncated);
+        return Err(broken(format!("truncated is {got}, expected {expected}")));
+    }
+    let outputs = session.run_unless(&encoded.ids, Some(stop)).map_err(|error| refused(error, line))?;
+    let tolerance = manifest.golden.tolerance;
+    let compare = |what: String, got: f64, expected: f64| {
+        // NaN agrees with nothing.
+        let agrees = (got - expected).abs() <= tolerance;
+        let id = sample.id.clone();
+        if agrees { Ok(()) } else { Err(BundleError::Golden { line, id, what, got, expected, tolerance }) }
+    };
+    let intents = intent_probabilities(&outputs.intent_logits, manifest.calibration.intent_temperature);
+    for (name, &got) in manifest.labels.intents.iter().zip(&intents) {
+        let expected =
+            *sample.intent.get(name).ok_or_else(|| broken(format!("has no probability of intent {name}")))?;
+        compare(format!("intent {name}"), got, expected)?;
+    }
+    if manifest.embedding.is_some_and(|embedding| embedding.background.is_some()) {
+        check_embedding(&outputs.embedding, line)?;
+    }
+    let levels = sufficiencies(&outputs.sufficiency_logits, &manifest.calibration);
+    if levels.len() != sample.sufficiency.len() {
+        return Err(broken(format!("has {} sufficiencies", sample.sufficiency.len())));
+    }
+    for (level, (&got, &expected)) in
+        manifest.labels.levels.iter().zip(levels.iter().zip(&sample.sufficiency))
+    {
+        compare(format!("sufficiency of {level}"), got, expected)?;
+    }
+    Ok(prompt)
+}
+
+/// The same prompt is other ids to the tokenizer of another model.
+fn check_tokens(sample: &GoldenSample, got: &[i64]) -> Result<(), BundleError> {
+    let other = |why: String| Err(BundleError::OtherTokenizer { line: sample.line, why });
+    if got.len() != sample.tokens {
+        return other(format!("is read as {} tokens, expected {}", got.len(), sample.tokens));
+    }
+    match &sample.ids {
+        Some(expected) if expected != got => other(format!("is read as other {} ids", got.len())),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_embedding(embedding: &[f32], line: usize) -> Result<(), BundleError> {
+    if let Some(&value) = embedding.iter().find(|value| !value.is_finite()) {
+        return Err(BundleError::NotFinite { output: "embedding", value, line: Some(line) });
+    }
+    let length = length(embedding);
+    if (length - 1.0).abs() > LENGTH_TOLERANCE {
+        let why = format!("output embedding has length {length} on golden line {line}, 1 expected");
+        return Err(BundleError::Outputs { why });
+    }
+    Ok(())
+}
+
+fn refused(error: RunError, line: usize) -> BundleError {
+    match error {
+        RunError::NotFinite { output, value } => BundleError::NotFinite { output, value, line: Some(line) },
+        RunError::Shape(why) => BundleError::Outputs { why },
+        RunError::UnknownToken(why) => BundleError::OtherTokenizer { line, why },
+        RunError::Failed(why) => BundleError::Graph { why },
+    }
+}
+
+fn prompt(sample: &GoldenSample) -> Result<Prompt, String> {
+    let messages = sample
+        .messages
+        .iter()
+        .map(|message| {
+            let role =
+                Role::parse(&message.role).ok_or_else(|| format!("unknown role {:?}", message.role))?;
+            Ok(Message { role, content: message.content.clone() })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    Ok(Prompt {
+        messages,
+        context: Context::default(),
+        shape: Shape::default(),
+        preferences: Preferences::default(),
+        tier_cap: None,
+        explain: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Device,
+        routing::classifier::{bundle::Bundle, session::OutputSizes, tiny::TinyBundle},
+    };
+
+    #[test]
+    fn a_graph_that_does_not_end_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        // Some eight seconds a sample.
+        TinyBundle::new("1").slow(8_000).write(folder.path());
+        let Bundle { manifest, model, tokenizer, golden, .. } = Bundle::read(folder.path()).unwrap();
+        let encoder = Encoder::new(&tokenizer, manifest.input).unwrap();
+        let sizes = OutputSizes {
+            intents: manifest.labels.intents.len(),
+            sufficiencies: manifest.labels.levels.len() - 1,
+            embedding: None,
+        };
+        let (mut session, _) = ModelSession::open(&model, sizes, Device::Cpu, 1).unwrap();
+        let bound = Duration::from_millis(200);
+        let started = Instant::now();
+        let error = check_within(bound, &golden, &manifest, &encoder, &mut session).unwrap_err();
+        assert!(matches!(error, SessionError::GoldenTooSlow(_)), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    }
+}
