@@ -25,15 +25,18 @@ mod quality;
 mod race;
 pub mod report;
 mod run;
+mod slots;
 pub mod spend;
 mod step;
+mod succession;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use self::{
     breaker::Breakers,
@@ -44,6 +47,7 @@ use self::{
     pace::{Pace, Streamed},
     providers::{Provider, ProviderSetupError},
     run::{Run, Taken},
+    slots::Slots,
     spend::{Spend, SpendError, Verdict},
     step::{End, Step},
 };
@@ -64,6 +68,8 @@ pub fn prepare() {
 /// A completion to make.
 #[derive(Debug, Clone)]
 pub struct Job {
+    /// Of the decision; who decides may follow from it.
+    pub decision_id: Uuid,
     pub chat: Arc<Chat>,
     pub prompt: Prompt,
     /// When the request came in: deadline and overhead count from here.
@@ -82,7 +88,7 @@ pub struct Completer {
     breakers: Breakers,
     spend: Arc<Spend>,
     pace: Pace,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     on_end: Option<OnEnd>,
 }
 
@@ -114,7 +120,7 @@ impl Completer {
             breakers: Breakers::new(config.completion.breaker, &config.targets, Arc::clone(&health)),
             spend: Arc::new(Spend::open(&config)?),
             pace: Pace::new(config.targets.len()),
-            slots: Arc::new(Semaphore::new(config.completion.concurrent_max)),
+            slots: Slots::default(),
             on_end: None,
             providers,
             health,
@@ -139,10 +145,10 @@ impl Completer {
         &self.health
     }
 
-    /// Makes a whole answer. Dropping the future ends what runs upstream at once, and accounts for it.
+    /// Makes a whole answer; the router is let go of when it has decided. Dropping the future ends what runs upstream at once, and accounts for it.
     pub async fn complete(
         self: &Arc<Self>,
-        router: &Arc<Router>,
+        router: Arc<Router>,
         job: Job,
     ) -> Result<Completion, Box<Failure>> {
         let mut run = self.start(router, job).await?;
@@ -152,7 +158,7 @@ impl Completer {
     }
 
     /// Makes a streamed answer; resolves when its first part may be sent, or when there will be none.
-    pub async fn stream(self: &Arc<Self>, router: &Arc<Router>, job: Job) -> Result<Streaming, Box<Failure>> {
+    pub async fn stream(self: &Arc<Self>, router: Arc<Router>, job: Job) -> Result<Streaming, Box<Failure>> {
         let mut run = self.start(router, job).await?;
         let taken = self.drive(&mut run, Streamed::Yes).await?;
         let Taken::Ready(ready) = taken else { unreachable!("a stream was asked for") };
@@ -165,9 +171,9 @@ impl Completer {
     }
 
     /// Admits the request: a free slot, an unspent budget, a decision, and targets that can be called.
-    async fn start(self: &Arc<Self>, router: &Arc<Router>, mut job: Job) -> Result<Run, Box<Failure>> {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            let most = self.config.completion.concurrent_max;
+    async fn start(self: &Arc<Self>, router: Arc<Router>, mut job: Job) -> Result<Run, Box<Failure>> {
+        let most = self.config.completion.concurrent_max;
+        let Some(slot) = self.slots.take(most) else {
             return Err(Failure::before(
                 FailureKind::Overloaded,
                 format!("{most} completions are in progress (completion.concurrent_max); try again later"),
@@ -176,15 +182,19 @@ impl Completer {
         };
         match self.spend.verdict(&job.prompt.context, SystemTime::now()) {
             Verdict::Free => {}
-            Verdict::TierMax { tier, why } => job.prompt.tier_cap = Some(TierCap { tier, why: why.into() }),
+            Verdict::TierMax { tier, why } => {
+                // Budgets may already be those of a later configuration, with more tiers.
+                let tier = tier.min(self.config.top_tier());
+                job.prompt.tier_cap = Some(TierCap { tier, why: why.into() });
+            }
             Verdict::Refuse { why, retry_after } => {
                 return Err(Failure::before(FailureKind::BudgetSpent, why, Some(retry_after)));
             }
         }
         let deadline = job.received + self.config.completion.deadline;
         let deadline = job.deadline.map_or(deadline, |caller| caller.min(deadline));
-        let routed = router.plan(&job.prompt, Some(deadline)).await.map_err(no_decision)?;
-        Run::new(Arc::clone(self), Arc::clone(router), job, routed, deadline, slot)
+        let routed = router.plan(job.decision_id, &job.prompt, Some(deadline)).await.map_err(no_decision)?;
+        Run::new(Arc::clone(self), Arc::clone(router.sessions()), job, routed, deadline, slot)
     }
 
     /// Turns the crank until there is an answer to send, weak or not.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,15 +28,29 @@ pub fn usual_latency(target: &TargetConfig) -> Duration {
 
 /// The latest times to the first token, or to a whole answer, of every target.
 pub struct Pace {
-    streamed: Vec<Mutex<VecDeque<Duration>>>,
-    whole: Vec<Mutex<VecDeque<Duration>>>,
+    streamed: Vec<Times>,
+    whole: Vec<Times>,
 }
+
+/// Of one target; shared by the completers of several configurations.
+type Times = Arc<Mutex<VecDeque<Duration>>>;
 
 impl Pace {
     /// Starts without any times.
     pub fn new(targets: usize) -> Self {
-        let empty = || (0..targets).map(|_| Mutex::new(VecDeque::new())).collect();
+        let empty = || (0..targets).map(|_| Times::default()).collect();
         Self { streamed: empty(), whole: empty() }
+    }
+
+    /// Returns the times of other targets, each of which goes on from one of these or starts without any.
+    pub fn after(&self, continues: &[Option<TargetIndex>]) -> Self {
+        let of = |times: &[Times]| {
+            continues
+                .iter()
+                .map(|before| before.map(|at| Arc::clone(&times[at.0])).unwrap_or_default())
+                .collect()
+        };
+        Self { streamed: of(&self.streamed), whole: of(&self.whole) }
     }
 
     /// Notes how long a target took.

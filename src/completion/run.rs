@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     Completer, Job,
     answer::View,
@@ -20,12 +18,13 @@ use super::{
     outcome::{Completion, Failure, FailureKind, Opening, Summary},
     pace::usual_latency,
     quality::{Checks, UNCHECKED, checks_for},
+    slots::Slot,
     step::{self, Limits, Moment, Next, Plan, Step, Stop},
 };
 use crate::{
     config::{TargetConfig, TargetIndex},
     prompt::{Decision, Prompt, Tier},
-    routing::{Routed, Router, Rung, cost::estimate_usd},
+    routing::{Routed, Rung, cost::estimate_usd, sessions::Sessions},
     telemetry,
 };
 
@@ -45,7 +44,8 @@ const USUAL_TIMES_MIN: u32 = 3;
 /// One completion on its way.
 pub struct Run {
     pub completer: Arc<Completer>,
-    router: Arc<Router>,
+    /// Told who answered. Not by the router: it would keep its classifier to the last byte.
+    sessions: Arc<Sessions>,
     pub chat: Arc<Chat>,
     pub prompt: Prompt,
     pub decision: Arc<Decision>,
@@ -66,7 +66,7 @@ pub struct Run {
     overhead_kept: Option<Duration>,
     /// Set where it ended with an account; one without was hung up on.
     ending: OnceLock<Ending>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     _progress: telemetry::InProgress,
 }
 
@@ -174,11 +174,11 @@ impl Run {
     /// Starts; fails when none of the targets can be called.
     pub fn new(
         completer: Arc<Completer>,
-        router: Arc<Router>,
+        sessions: Arc<Sessions>,
         job: Job,
         routed: Routed,
         deadline: Instant,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<Self, Box<Failure>> {
         let Routed { decision, mut ladder } = routed;
         let is_callable = |rung: &Rung| rung.targets.iter().any(|&target| completer.is_callable(target));
@@ -220,7 +220,7 @@ impl Run {
         );
         Ok(Self {
             completer,
-            router,
+            sessions,
             chat: job.chat,
             prompt: job.prompt,
             decision,
@@ -373,7 +373,8 @@ impl Run {
     /// to need.
     pub fn remember(&self, place: usize, weak: Option<&Weakness>) {
         let target = self.ledger.look(|attempts| session_target(attempts, place));
-        self.router.served(&self.prompt.context, target, self.decision.prompt_tokens);
+        let target = &self.completer.config.target(target).id;
+        self.sessions.served(&self.prompt.context, target, self.decision.prompt_tokens);
         self.remember_need(place, weak);
     }
 
@@ -383,7 +384,7 @@ impl Run {
             return;
         }
         if let Some(tier) = self.ledger.look(|attempts| needed_tier(&self.ladder, attempts, place)) {
-            self.router.needed(&self.prompt.context, tier);
+            self.sessions.needed(&self.prompt.context, tier, &self.completer.config.tiers);
         }
     }
 

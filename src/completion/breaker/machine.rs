@@ -82,6 +82,14 @@ impl Breaker {
         Self { config, state: State::Closed, era: 0, failures: 0, reopened: 0, window }
     }
 
+    /// Follows other limits from now on; where it stands does not change.
+    pub fn configure(&mut self, config: BreakerConfig, now: Instant) {
+        if config.window != self.config.window {
+            self.window = Window::new(config.window, now);
+        }
+        self.config = config;
+    }
+
     /// Admits a call or not; of those of a ramp, the ones whose `chance`, 0 to 1, is below the share.
     pub fn admit(&mut self, now: Instant, chance: f64) -> Option<Ticket> {
         self.pass_time(now);

@@ -16,7 +16,7 @@ pub use self::machine::Phase;
 use self::machine::{Breaker, Ticket, Verdict};
 use super::clock;
 use crate::{
-    config::{BreakerConfig, TargetConfig, TargetIndex},
+    config::{BreakerConfig, Config, TargetConfig, TargetIndex},
     prompt::TargetId,
     routing::health::TargetHealth,
     telemetry,
@@ -38,9 +38,10 @@ pub struct Breakers {
 struct Shared {
     health: Arc<TargetHealth>,
     /// By [`TargetIndex`].
-    targets: Vec<Target>,
+    targets: Vec<Arc<Target>>,
 }
 
+/// One target's breaker, shared by the completers of several configurations.
 struct Target {
     id: TargetId,
     guarded: Mutex<Guarded>,
@@ -80,16 +81,34 @@ impl Breakers {
     /// Starts with every breaker closed.
     pub fn new(config: BreakerConfig, targets: &[TargetConfig], health: Arc<TargetHealth>) -> Self {
         let now = clock();
-        let targets = targets
-            .iter()
-            .map(|target| {
-                telemetry::target_state(&target.id.0, Phase::Closed.as_str(), &Phase::ALL.map(Phase::as_str));
-                let guarded =
-                    Guarded { breaker: Breaker::new(config, now), phase: Phase::Closed, chance: 0.0 };
-                Target { id: target.id.clone(), guarded: Mutex::new(guarded) }
-            })
-            .collect();
+        let targets = targets.iter().map(|target| Target::closed(&target.id, config, now)).collect();
         Self { shared: Arc::new(Shared { health, targets }) }
+    }
+
+    /// Returns the breakers of another configuration's targets, each of which goes on from one of these or starts
+    /// closed. Those that go on are shared: a call that was admitted before counts for both. `health` shares its slots
+    /// in the same way.
+    pub fn after(
+        &self,
+        config: &Config,
+        continues: &[Option<TargetIndex>],
+        health: Arc<TargetHealth>,
+    ) -> Self {
+        let now = clock();
+        let target = |(target, before): (&TargetConfig, &Option<TargetIndex>)| match before {
+            Some(before) => Arc::clone(&self.shared.targets[before.0]),
+            None => Target::closed(&target.id, config.completion.breaker, now),
+        };
+        let targets = config.targets.iter().zip(continues).map(target).collect();
+        Self { shared: Arc::new(Shared { health, targets }) }
+    }
+
+    /// Has those that go on follow these limits too.
+    pub fn take_over(&self, config: BreakerConfig) {
+        let now = clock();
+        for index in (0..self.shared.targets.len()).map(TargetIndex) {
+            self.shared.guarded(index).breaker.configure(config, now);
+        }
     }
 
     /// Admits a call of the target, or not: it is then left alone for now. A ramp spares a target only calls
@@ -180,6 +199,14 @@ impl Drop for Permit {
             guarded.breaker.release(ticket);
             self.shared.note(self.index, &mut guarded, clock());
         }
+    }
+}
+
+impl Target {
+    fn closed(id: &TargetId, config: BreakerConfig, now: Instant) -> Arc<Self> {
+        telemetry::target_state(&id.0, Phase::Closed.as_str(), &Phase::ALL.map(Phase::as_str));
+        let guarded = Guarded { breaker: Breaker::new(config, now), phase: Phase::Closed, chance: 0.0 };
+        Arc::new(Self { id: id.clone(), guarded: Mutex::new(guarded) })
     }
 }
 

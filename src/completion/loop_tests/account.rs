@@ -106,14 +106,14 @@ async fn time_is_told_apart() {
     let mut job = it.job();
     // What passed before the loop saw it is pointsman's own time.
     job.received -= ms(30);
-    let summary = it.completer.complete(&it.router, job).await.unwrap().summary;
+    let summary = it.completer.complete(it.router.clone(), job).await.unwrap().summary;
     assert_eq!(summary.overhead, ms(30));
     let of = |at: usize| (summary.attempts[at].started, summary.attempts[at].latency);
     assert_eq!((of(0), of(1)), ((ms(30), ms(2_000)), (ms(2_030), ms(1_000))));
     assert_eq!(summary.attempts[1].first_token, None, "it came whole");
 
     let job = it.job();
-    let read = super::world::read(it.completer.stream(&it.router, job).await).await;
+    let read = super::world::read(it.completer.stream(it.router.clone(), job).await).await;
     let attempt = &read.summary().attempts[1];
     assert_eq!((attempt.first_token, attempt.latency), (Some(ms(300)), ms(1_000)));
     assert_eq!(read.summary().overhead, ms(0));
@@ -134,9 +134,9 @@ async fn who_hangs_up_while_a_provider_is_waited_for_leaves_no_overhead() {
         job.received -= ms(30);
         let waiting = async {
             if streamed {
-                it.completer.stream(&it.router, job).await.is_ok()
+                it.completer.stream(it.router.clone(), job).await.is_ok()
             } else {
-                it.completer.complete(&it.router, job).await.is_ok()
+                it.completer.complete(it.router.clone(), job).await.is_ok()
             }
         };
         assert!(tokio::time::timeout(ms(1_500), waiting).await.is_err());

@@ -181,9 +181,9 @@ async fn the_deadline_ends_whatever_is_tried() {
         let job = world.job();
         tokio::time::advance(ms(1000)).await;
         let failure = if streamed {
-            world.completer.stream(&world.router, job).await.unwrap_err()
+            world.completer.stream(world.router.clone(), job).await.unwrap_err()
         } else {
-            world.completer.complete(&world.router, job).await.unwrap_err()
+            world.completer.complete(world.router.clone(), job).await.unwrap_err()
         };
         assert_eq!(failure.kind, FailureKind::DeadlineExceeded);
         assert_eq!(story(&failure.attempts), "a first not_found, b failover deadline");
@@ -203,9 +203,9 @@ async fn the_callers_deadline_counts_too_also_with_no_other_target() {
         let mut job = world.job();
         job.deadline = Some(job.received + ms(700));
         let failure = if streamed {
-            world.completer.stream(&world.router, job).await.unwrap_err()
+            world.completer.stream(world.router.clone(), job).await.unwrap_err()
         } else {
-            world.completer.complete(&world.router, job).await.unwrap_err()
+            world.completer.complete(world.router.clone(), job).await.unwrap_err()
         };
         assert_eq!((failure.kind, world.age()), (FailureKind::DeadlineExceeded, ms(700)));
         assert_eq!(story(&failure.attempts), "a first deadline");
@@ -218,7 +218,7 @@ async fn a_deadline_that_has_passed_calls_nobody() {
     let world = World::new(Vec::new());
     let mut job = world.job();
     job.deadline = Some(job.received);
-    let failure = world.completer.complete(&world.router, job).await.unwrap_err();
+    let failure = world.completer.complete(world.router.clone(), job).await.unwrap_err();
     assert_eq!((failure.kind, failure.attempts.len()), (FailureKind::DeadlineExceeded, 0));
     assert!(failure.decision.is_some());
 }
@@ -249,9 +249,13 @@ async fn a_target_that_hangs_leaves_time_for_others_and_is_blamed() {
         let mut job = it.job();
         job.deadline = Some(job.received + ms(24_000));
         let attempts = if streamed {
-            super::world::read(it.completer.stream(&it.router, job).await).await.summary().attempts.clone()
+            super::world::read(it.completer.stream(it.router.clone(), job).await)
+                .await
+                .summary()
+                .attempts
+                .clone()
         } else {
-            it.completer.complete(&it.router, job).await.unwrap().summary.attempts
+            it.completer.complete(it.router.clone(), job).await.unwrap().summary.attempts
         };
         assert_eq!(story(&attempts), "a first deadline, b failover answered");
         assert_eq!(it.times("a"), [(0, Some(12_000))]);
@@ -267,11 +271,11 @@ async fn the_last_who_may_answer_has_all_the_time_that_is_left() {
     let it = World::callable(alone, &["a", "c"], vec![("a", vec![slow.clone()])]);
     let mut job = it.job();
     job.deadline = Some(job.received + ms(24_000));
-    assert!(it.completer.complete(&it.router, job).await.is_ok());
+    assert!(it.completer.complete(it.router.clone(), job).await.is_ok());
     // One that takes that long as a rule has it too.
     let usual = |config: &mut crate::config::Config| config.targets[0].latency_ms_typical = Some(8_000);
     let it = World::with(usual, vec![("a", vec![slow])]);
     let mut job = it.job();
     job.deadline = Some(job.received + ms(24_000));
-    assert!(it.completer.complete(&it.router, job).await.is_ok());
+    assert!(it.completer.complete(it.router.clone(), job).await.is_ok());
 }

@@ -54,7 +54,7 @@ async fn a_spent_budget_leaves_the_cheaper_tiers() {
     let mut draft = Draft::from_text(PROMPT);
     draft.preferences.tier_min = "top".to_owned();
     let job = world.job_of(draft, Asks::default());
-    let failure = world.completer.complete(&world.router, job).await.unwrap_err();
+    let failure = world.completer.complete(world.router.clone(), job).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::BudgetSpent, "{}", failure.message);
 }
 
@@ -64,7 +64,7 @@ async fn no_target_may_take_it() {
     let mut draft = Draft::from_text(PROMPT);
     draft.shape.needs_vision = true;
     let job = world.job_of(draft, Asks::default());
-    let failure = world.completer.stream(&world.router, job).await.unwrap_err();
+    let failure = world.completer.stream(world.router.clone(), job).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NoTarget, "{}", failure.message);
 }
 

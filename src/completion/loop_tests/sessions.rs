@@ -17,7 +17,7 @@ impl World {
     }
 
     async fn answered(&self) -> Summary {
-        self.completer.complete(&self.router, self.turn()).await.unwrap().summary
+        self.completer.complete(self.router.clone(), self.turn()).await.unwrap().summary
     }
 }
 
@@ -47,7 +47,7 @@ async fn a_session_stays_with_who_answered() {
         ("a", vec![fails(ErrorKind::RateLimited), says(&[SHORT])]),
         ("b", vec![says(&[SHORT])]),
     ]);
-    let read = read(it.completer.stream(&it.router, it.turn()).await).await;
+    let read = read(it.completer.stream(it.router.clone(), it.turn()).await).await;
     assert_eq!(read.story(), "a first rate_limited, b failover answered");
     assert_eq!(story(&it.answered().await.attempts), "b first answered");
     // Another conversation begins anew.
@@ -111,7 +111,7 @@ async fn a_tier_was_needed_also_when_its_stream_did_not_end_well() {
     for hangs_up in [false, true] {
         let broken = if hangs_up { long().hangs() } else { long().breaks(ErrorKind::Cut) };
         let it = World::new(vec![("a", vec![says(&[REFUSAL])]), ("c", vec![broken, says(&[SHORT])])]);
-        let streaming = it.completer.stream(&it.router, it.turn()).await;
+        let streaming = it.completer.stream(it.router.clone(), it.turn()).await;
         if hangs_up {
             drop(streaming.unwrap());
             tokio::time::sleep(ms(1)).await;

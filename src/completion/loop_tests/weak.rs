@@ -55,9 +55,9 @@ async fn json_that_was_asked_for_and_is_none_escalates() {
     let world =
         World::new(vec![("a", vec![prose.clone(), prose]), ("c", vec![says(&["{\"capital\": \"Paris\"}"])])]);
     let job = || world.job_of(Draft::from_text(PROMPT), Asks { json: JsonAsk::Object, ..Asks::default() });
-    let summary = world.completer.complete(&world.router, job()).await.unwrap().summary;
+    let summary = world.completer.complete(world.router.clone(), job()).await.unwrap().summary;
     assert_eq!(story(&summary.attempts), "a first json, c escalation answered");
-    let read = super::world::read(world.completer.stream(&world.router, job()).await).await;
+    let read = super::world::read(world.completer.stream(world.router.clone(), job()).await).await;
     assert_eq!(read.story(), "a first json, c escalation answered");
     assert_eq!(read.text(), "{\"capital\": \"Paris\"}");
 }

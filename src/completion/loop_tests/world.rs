@@ -150,6 +150,7 @@ impl World {
 
     pub fn job_of(&self, draft: Draft, asks: Asks) -> Job {
         Job {
+            decision_id: uuid::Uuid::now_v7(),
             chat: Arc::new(Chat { asks, ..Chat::default() }),
             prompt: admit(draft, self.completer.config()).unwrap(),
             received: Instant::now().into_std(),
@@ -159,7 +160,7 @@ impl World {
 
     pub async fn complete(&self) -> Result<Completion, Box<Failure>> {
         let before = self.told().len();
-        let completion = self.completer.complete(&self.router, self.job()).await;
+        let completion = self.completer.complete(self.router.clone(), self.job()).await;
         let end = completion.as_ref().map(|completion| &completion.summary).map_err(|failure| &**failure);
         self.was_told(before, end);
         completion
@@ -194,7 +195,7 @@ impl World {
     }
 
     pub async fn stream(&self) -> Result<Streaming, Box<Failure>> {
-        self.completer.stream(&self.router, self.job()).await
+        self.completer.stream(self.router.clone(), self.job()).await
     }
 
     /// Streams and reads everything.

@@ -57,6 +57,9 @@ pub trait Provider: Send + Sync {
     }
 }
 
+/// Who answers for each target; `None`: nobody can.
+pub type Providers = Vec<Option<Arc<dyn Provider>>>;
+
 /// Returns an error when the conversation cannot be told in OpenAI's form: nothing may be sent then, since an answer
 /// to a part of the question would look like a good one.
 fn check_convertible(chat: &Chat) -> Result<(), ProviderError> {
@@ -79,7 +82,24 @@ pub struct ProviderSetupError {
 ///
 /// Targets of one provider share it, and with it keys and connections; those with a connect timeout of their
 /// own share it among themselves.
-pub fn set_up(config: &Config) -> Result<Vec<Option<Arc<dyn Provider>>>, ProviderSetupError> {
+pub fn set_up(config: &Config) -> Result<Providers, ProviderSetupError> {
+    set_up_after(config, config, &[])
+}
+
+/// The same, where `made_before` answer for the targets of the configuration before: a provider that it describes in
+/// the same words is taken from there, with the state of its keys and with its connections.
+pub fn set_up_after(
+    config: &Config,
+    before: &Config,
+    made_before: &[Option<Arc<dyn Provider>>],
+) -> Result<Providers, ProviderSetupError> {
+    let reuse = |written: &ProviderConfig, limits: WireLimits| {
+        before.targets.iter().zip(made_before).find_map(|(target, made)| {
+            let same = before.providers[target.provider_index?.0] == *written
+                && wire_limits(before, target) == limits;
+            made.clone().filter(|_| same)
+        })
+    };
     let mut made: HashMap<(ProviderIndex, Duration), Arc<dyn Provider>> = HashMap::new();
     let mut providers = Vec::with_capacity(config.targets.len());
     for target in &config.targets {
@@ -92,13 +112,12 @@ pub fn set_up(config: &Config) -> Result<Vec<Option<Arc<dyn Provider>>>, Provide
             Some(provider) => Arc::clone(provider),
             None => {
                 let written = &config.providers[index.0];
-                let limits = WireLimits {
-                    connect: target.timeouts.connect,
-                    answer_bytes_max: config.completion.answer_bytes_max,
-                    line_bytes_max: config.completion.line_bytes_max,
+                let limits = wire_limits(config, target);
+                let provider = match reuse(written, limits) {
+                    Some(provider) => provider,
+                    None => build(written, limits)
+                        .map_err(|problem| ProviderSetupError { name: Arc::clone(&written.name), problem })?,
                 };
-                let provider = build(written, limits)
-                    .map_err(|problem| ProviderSetupError { name: Arc::clone(&written.name), problem })?;
                 made.insert(key, Arc::clone(&provider));
                 provider
             }
@@ -106,6 +125,14 @@ pub fn set_up(config: &Config) -> Result<Vec<Option<Arc<dyn Provider>>>, Provide
         providers.push(Some(provider));
     }
     Ok(providers)
+}
+
+fn wire_limits(config: &Config, target: &TargetConfig) -> WireLimits {
+    WireLimits {
+        connect: target.timeouts.connect,
+        answer_bytes_max: config.completion.answer_bytes_max,
+        line_bytes_max: config.completion.line_bytes_max,
+    }
 }
 
 fn build(config: &ProviderConfig, limits: WireLimits) -> Result<Arc<dyn Provider>, String> {

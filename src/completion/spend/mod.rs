@@ -21,7 +21,7 @@ pub use self::{
     ledger::{BudgetState, Report, Totals, Verdict},
 };
 use crate::{
-    config::Config,
+    config::{BudgetConfig, Config},
     prompt::{Context, Tier},
     telemetry,
 };
@@ -34,7 +34,14 @@ pub struct Spend {
     shared: Arc<Shared>,
     tiers: Vec<Arc<str>>,
     /// `None` without a file.
-    writer: Option<JoinHandle<()>>,
+    writer: Option<Arc<Writer>>,
+}
+
+/// The thread that writes the file; whoever drops it last waits until all is written.
+struct Writer {
+    shared: Arc<Shared>,
+    /// `None` when it was joined.
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -76,6 +83,27 @@ impl Spend {
             Self { shared, tiers: config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect(), writer };
         spend.note_shares(&spend.shared.lock().ledger, Now::of(now));
         Ok(spend)
+    }
+
+    /// Returns the same sums and the same file under another configuration. Budgets stay those of before until
+    /// [`Spend::take_over`].
+    pub fn under(&self, config: &Config) -> Self {
+        let tiers = config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect();
+        Self { shared: Arc::clone(&self.shared), tiers, writer: self.writer.clone() }
+    }
+
+    /// Counts by these budgets from now on: one that was there before, under this name and for the same requests, keeps
+    /// what was spent of it.
+    pub fn take_over(&self, budgets: &[BudgetConfig]) {
+        let now = Now::of(SystemTime::now());
+        let mut state = self.shared.lock();
+        let mut ledger = Ledger::new(budgets, now);
+        for budget in ledger.restore(state.ledger.keep()) {
+            tracing::info!(%budget, "a budget is no more: what was spent of it is dropped");
+        }
+        state.ledger = ledger;
+        self.note_shares(&state.ledger, now);
+        self.changed(state);
     }
 
     /// Returns what the budgets that fit this request say, the strictest of them.
@@ -133,13 +161,13 @@ impl Spend {
     }
 }
 
-impl Drop for Spend {
+impl Drop for Writer {
     /// Writes what is not written yet.
     fn drop(&mut self) {
-        if let Some(writer) = self.writer.take() {
+        if let Some(thread) = self.thread.take() {
             self.shared.lock().stopping = true;
             self.shared.news.notify_one();
-            if writer.join().is_err() {
+            if thread.join().is_err() {
                 tracing::error!("the thread that writes spend broke down: the last spend is not in its file");
             }
         }
@@ -158,12 +186,13 @@ fn amount(usd: f64) -> f64 {
     if usd.is_finite() { usd.max(0.0) } else { 0.0 }
 }
 
-fn start_writer(shared: &Arc<Shared>, path: PathBuf) -> Result<JoinHandle<()>, SpendError> {
-    let shared = Arc::clone(shared);
-    thread::Builder::new()
+fn start_writer(shared: &Arc<Shared>, path: PathBuf) -> Result<Arc<Writer>, SpendError> {
+    let written = Arc::clone(shared);
+    let thread = thread::Builder::new()
         .name("spend".to_owned())
-        .spawn(move || keep_written(&shared, &path))
-        .map_err(SpendError::Thread)
+        .spawn(move || keep_written(&written, &path))
+        .map_err(SpendError::Thread)?;
+    Ok(Arc::new(Writer { shared: Arc::clone(shared), thread: Some(thread) }))
 }
 
 /// Writes the file after changes, with a pause between, until it is told to stop and all is written.
