@@ -3,11 +3,19 @@
 //! Labels come from closed sets or from the configuration; never a prompt, a key or a user id.
 //! May be named by any module and names none of them.
 
+mod live;
+mod shadow;
+
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
+
+pub use self::live::{
+    ReloadOutcome, SwapOutcome, bundle_change, bundle_role, classifiers_to_free, config_reload, generation,
+};
+pub use self::shadow::{shadow_dropped, shadow_scored};
 
 /// Decisions by tier and source. With [`UNSCORED`] it tells the coverage: the share of requests that
 /// the classifier was needed for and did score.
@@ -84,9 +92,18 @@ const TRAFFIC_QUEUE: &str = "pointsman_traffic_queue";
 const TRAFFIC_SPOOLED: &str = "pointsman_traffic_spooled";
 /// 1 while the traffic store is there, else 0.
 const TRAFFIC_STORE_UP: &str = "pointsman_traffic_store_up";
+/// Bundles that were not taken, by reason: the labels of `routing::classifier::Unfit`.
+const BUNDLES_UNFIT: &str = "pointsman_bundles_unfit_total";
 
 /// Feedback by whose it is and what became of it: recorded, unknown_decision, duplicate, invalid, or why not.
 const FEEDBACK: &str = "pointsman_feedback_total";
+
+/// Versions of the classifier that were asked for, by where they came from: in_place, cached, downloaded, failed.
+const BUNDLES_FETCHED: &str = "pointsman_bundles_fetched_total";
+/// 1 while the store says what the fleet is to run, 0 while the last that is known of it holds on.
+const FLEET_FOLLOWING: &str = "pointsman_fleet_following";
+/// Calls of the admin listener that were refused, by reason: no_credential, unreadable, wrong_token, tls.
+const ADMIN_REFUSED: &str = "pointsman_admin_refused_total";
 
 /// From a rule's 20 microseconds to an overloaded second.
 const BUCKETS_S: [f64; 14] = [
@@ -109,7 +126,7 @@ pub enum LogFormat {
 /// Installs the log subscriber on stderr; `RUST_LOG` overrides `level`. A second call does nothing.
 pub fn init_log(format: LogFormat, level: &str) {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
-    let filter = without_library(from_environment.as_deref().unwrap_or(level));
+    let filter = without_libraries(from_environment.as_deref().unwrap_or(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -122,11 +139,16 @@ pub fn init_log(format: LogFormat, level: &str) {
     };
 }
 
-/// Returns the filter with everything off that the library `genai` logs, whatever was asked for: it logs what
-/// providers answer and the text of their errors, which may repeat a prompt or a key.
-fn without_library(filter: &str) -> EnvFilter {
-    let others = filter.split(',').filter(|directive| !directive.trim_start().starts_with("genai"));
-    let directives: Vec<&str> = others.chain(["genai=off"]).collect();
+/// Libraries that log nothing, whatever was asked for: `genai` logs what providers answer and the text of their errors,
+/// which may repeat a prompt or a key; `notify` logs every change in a folder, of which a log file there is one more,
+/// and so without end.
+const SILENT: [&str; 2] = ["genai", "notify"];
+
+/// Returns the filter with everything off that those libraries log.
+fn without_libraries(filter: &str) -> EnvFilter {
+    let is_other = |directive: &&str| !SILENT.iter().any(|name| directive.trim_start().starts_with(name));
+    let others = filter.split(',').filter(is_other).map(str::to_owned);
+    let directives: Vec<String> = others.chain(SILENT.map(|name| format!("{name}=off"))).collect();
     EnvFilter::new(directives.join(","))
 }
 
@@ -150,6 +172,10 @@ pub fn init_metrics() -> &'static PrometheusHandle {
                 let metric = Matcher::Full(ATTEMPTS_PER.to_owned());
                 builder.set_buckets_for_metric(metric, &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0])
             })
+            .and_then(|builder| {
+                let metric = Matcher::Full(live::SWAP_SECONDS.to_owned());
+                builder.set_buckets_for_metric(metric, &LATENCY_BUCKETS_S)
+            })
             .expect("no bucket list is empty")
             .build_recorder();
         let handle = recorder.handle();
@@ -161,6 +187,8 @@ pub fn init_metrics() -> &'static PrometheusHandle {
 }
 
 fn describe() {
+    live::describe();
+    shadow::describe();
     describe_counter!(DECISIONS, "Decisions by tier and source");
     describe_counter!(REFUSED, "Requests that got no decision, by reason");
     describe_counter!(UNSCORED, "Requests that the classifier was asked for and did not score, by reason");
@@ -168,10 +196,11 @@ fn describe() {
         UNREAD,
         "Scored requests in a language that the classifier does not read well, by language"
     );
+    describe_counter!(BUNDLES_FETCHED, "Versions of the classifier asked for, by where they came from");
     describe_counter!(FEEDBACK, "Feedback by source and what became of it");
     describe_counter!(CLAIMED, "Scored requests that an intent by example claimed, by intent");
     describe_counter!(SKIPPED, "Queued requests whose caller was gone before a session was free");
-    describe_gauge!(WAITING, "Requests waiting for a classifier session");
+    describe_gauge!(WAITING, "Requests waiting for a classifier session, of all bundles that are loaded");
     describe_gauge!(READY, "1 while everything that the configuration asks for is ready, else 0");
     describe_histogram!(SECONDS, metrics::Unit::Seconds, "Time to a decision, by source");
     describe_gauge!(COST, "Estimated cost of the chosen targets, US dollars");
@@ -201,9 +230,12 @@ fn describe() {
     describe_histogram!(ATTEMPTS_PER, "Attempts that an answered completion took");
     describe_counter!(TRAFFIC_DROPPED, "Requests that are not in the traffic log, by reason");
     describe_counter!(TRAFFIC_WRITTEN, "Requests that the traffic store took");
+    describe_counter!(BUNDLES_UNFIT, "Bundles that were not taken, by reason");
     describe_gauge!(TRAFFIC_QUEUE, "Requests that wait to be written");
     describe_gauge!(TRAFFIC_SPOOLED, "Records and feedback that wait on local disk until the store is back");
     describe_gauge!(TRAFFIC_STORE_UP, "1 while the traffic store is there, else 0");
+    describe_gauge!(FLEET_FOLLOWING, "1 while the store says what the fleet is to run, else 0");
+    describe_counter!(ADMIN_REFUSED, "Calls of the admin listener that were refused, by reason");
 }
 
 /// What one decision adds to the metrics.
@@ -404,6 +436,26 @@ pub fn traffic_waiting(queue: usize, spooled: u64, store_up: bool) {
     gauge!(TRAFFIC_STORE_UP).set(if store_up { 1.0 } else { 0.0 });
 }
 
+/// Counts a version of the classifier that was asked for, by where it came from.
+pub fn bundle_fetched(from: &'static str) {
+    counter!(BUNDLES_FETCHED, "from" => from).increment(1);
+}
+
+/// Notes whether the store says what the fleet is to run.
+pub fn fleet_following(follows: bool) {
+    gauge!(FLEET_FOLLOWING).set(if follows { 1.0 } else { 0.0 });
+}
+
+/// Counts a call of the admin listener that was refused.
+pub fn admin_refused(reason: &'static str) {
+    counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
+}
+
+/// Counts a bundle that was not taken.
+pub fn bundle_unfit(reason: &'static str) {
+    counter!(BUNDLES_UNFIT, "reason" => reason).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -433,7 +485,7 @@ mod tests {
             let written = Written::default();
             let writer = written.clone();
             let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(without_library(filter))
+                .with_env_filter(without_libraries(filter))
                 .with_writer(move || writer.clone())
                 .finish();
             tracing::subscriber::with_default(subscriber, || {

@@ -1,0 +1,482 @@
+//! One change of bundles: tried here, written down for all, then put before requests.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{
+    DeployError, Deployed, Deployer, LoadError, LoadProblem, Who, Wish, Work,
+    events::{outcome, sentence},
+    load::{Freshness, HeldTo, Sessions, ToRun, blocking},
+};
+use crate::{
+    config::Config,
+    live::{
+        Next, Prepared, Serving, WHOLE,
+        bundles::Fetched,
+        fleet::{Event, EventKind, Exchanged, LIVE_WITHIN, ReplicaReport, chosen},
+        rollout::{BundleRef, Change, ChangeError, Desired, Reach, Told, told_of},
+    },
+    routing::classifier::Unfit,
+    telemetry::{self, SwapOutcome},
+    traffic::now_ms,
+};
+
+/// Until what could not be loaded is tried again: a store or a disk may be back, and each try costs memory and time.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Times that a change is tried again when others changed the wanted state meanwhile.
+pub(super) const TRIES_MAX: usize = 5;
+
+/// What a wanted state is to become here.
+#[derive(Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub config: &'a Arc<Config>,
+    pub is_chosen: bool,
+    /// Loaded anew although it serves.
+    pub anew: Option<&'a BundleRef>,
+    /// New to all: it must keep up with the running one.
+    pub on_trial: Option<&'a BundleRef>,
+}
+
+/// Returns the bundle that a change brings in. One that served before is no trial: going back to it must be possible
+/// also where it is the slower one.
+fn on_trial<'a>(change: &'a Change, before: &Desired) -> Option<&'a BundleRef> {
+    match change {
+        Change::Shadow(bundle) | Change::Canary(bundle, _) | Change::Activate(bundle) => {
+            let served = *bundle == before.active || before.retired.contains(bundle);
+            (!served).then_some(bundle)
+        }
+        Change::Stage(_) | Change::Rollback | Change::Forget(_) | Change::ReloadConfig => None,
+    }
+}
+
+/// Who wants a change, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    pub who: Who,
+    pub why: String,
+}
+
+impl Deployer {
+    /// Tries, writes down and applies a wish; waits until this replica serves it.
+    pub async fn change(&self, wish: Wish, who: Who) -> Result<Deployed, DeployError> {
+        let started = Instant::now();
+        // A download may take minutes: others get their turn meanwhile. What is wrong with it is told below.
+        let _held = self.fetched_ahead(&wish).await;
+        let mut work = self.turn().await?;
+        let cause = Cause { who, why: String::new() };
+        let mut outcome = Err(DeployError::Overtaken);
+        for _ in 0..TRIES_MAX {
+            outcome = self.wished(&mut work, &wish, &cause).await;
+            // What a rollback takes back is another bundle by now: that is for the operator to look at.
+            if !matches!(outcome, Err(DeployError::Overtaken)) || matches!(wish, Wish::Rollback { .. }) {
+                break;
+            }
+        }
+        if let Err(error) = &outcome {
+            telemetry::bundle_change(SwapOutcome::Refused, started.elapsed());
+            if let Some(unfit) = error.unfit() {
+                telemetry::bundle_unfit(unfit.as_str());
+            }
+            self.refused(&wish, &cause.who, error).await;
+        }
+        self.prune(&mut work);
+        outcome
+    }
+
+    async fn wished(&self, work: &mut Work, wish: &Wish, cause: &Cause) -> Result<Deployed, DeployError> {
+        let before = self.kept().await?;
+        let change = self.change_of(wish, &before).await?;
+        self.make(work, before, &change, cause).await
+    }
+
+    /// Returns the wanted state that a change goes on from; revision 0 where nothing was ever asked for.
+    pub(super) async fn kept(&self) -> Result<Desired, DeployError> {
+        let kept = self.keeper.desired().await?;
+        Ok(kept.unwrap_or_else(|| Desired { revision: 0, ..Desired::first(now_ms()) }))
+    }
+
+    /// Makes a change of the state that it was decided on, or says that somebody else was faster.
+    pub(super) async fn make(
+        &self,
+        work: &mut Work,
+        before: Desired,
+        change: &Change,
+        cause: &Cause,
+    ) -> Result<Deployed, DeployError> {
+        let started = Instant::now();
+        let config = Arc::clone(&self.live.serving().config);
+        let after = before.changed(change, now_ms(), config.bundles.retired_max)?;
+        let anew = match change {
+            Change::Activate(bundle) if *bundle == before.active => Some(bundle),
+            Change::Activate(_)
+            | Change::Stage(_)
+            | Change::Shadow(_)
+            | Change::Canary(..)
+            | Change::Rollback
+            | Change::Forget(_)
+            | Change::ReloadConfig => None,
+        };
+        let is_chosen = self.is_chosen(work, &after).await;
+        let tried = match change {
+            Change::Stage(bundle) => Some(bundle),
+            Change::Canary(bundle, Reach::Replicas(_)) if !is_chosen => Some(bundle),
+            Change::Canary(..)
+            | Change::Activate(_)
+            | Change::Shadow(_)
+            | Change::Rollback
+            | Change::Forget(_)
+            | Change::ReloadConfig => None,
+        };
+        if let Some(bundle) = tried {
+            self.try_bundle(work, &config, bundle).await?;
+        }
+        let plan = Plan { config: &config, is_chosen, anew, on_trial: on_trial(change, &before) };
+        let (next, problem) = self.assemble_what_can_be(work, &plan, &after, change).await?;
+        let prepared = self.prepare(next.clone()).await?;
+        let told = told_of(&before, &after, change);
+        let event = self.event(&told, cause, after.revision);
+        match self.keeper.exchange(before.revision, &after, &[event]).await? {
+            Exchanged::Done => {}
+            Exchanged::Behind(_) => return Err(DeployError::Overtaken),
+        }
+        let serving = match prepared {
+            None => self.live.serving(),
+            Some(prepared) => self.commit(prepared, next).await?,
+        };
+        self.applied(work, after.clone(), is_chosen);
+        if let Some(error) = problem {
+            self.hindered(work, &error);
+        }
+        let told_text = sentence(&told);
+        if let Some(outcome) = outcome(told.kind) {
+            telemetry::bundle_change(outcome, started.elapsed());
+        }
+        tracing::info!(
+            who = %cause.who,
+            why = cause.why,
+            revision = after.revision,
+            generation = serving.generation,
+            took_ms = started.elapsed().as_millis() as u64,
+            "{told_text}"
+        );
+        Ok(Deployed { desired: after, generation: serving.generation, told: told_text })
+    }
+
+    /// Returns the change that a wish is of this state. A version that has a role is the one that was staged then,
+    /// whatever the store holds under its name now.
+    async fn change_of(&self, wish: &Wish, before: &Desired) -> Result<Change, DeployError> {
+        Ok(match wish {
+            Wish::Stage { version } => Change::Stage(self.named(version).await?),
+            Wish::Shadow { version } => Change::Shadow(self.known(version, before).await?),
+            Wish::Canary { version, reach } => {
+                if let Reach::Replicas(_) = reach {
+                    self.check_fleet().await?;
+                }
+                Change::Canary(self.known(version, before).await?, *reach)
+            }
+            Wish::Activate { version } => Change::Activate(self.known(version, before).await?),
+            Wish::Rollback { version: None } => Change::Rollback,
+            Wish::Rollback { version: Some(version) } => {
+                let back = before.taken_back_first();
+                if *back.name != **version {
+                    return Err(
+                        ChangeError::NotThat { asked: version.clone(), back: back.to_string() }.into()
+                    );
+                }
+                Change::Rollback
+            }
+            Wish::Forget { version } => Change::Forget(Arc::from(version.as_str())),
+        })
+    }
+
+    async fn known(&self, version: &str, desired: &Desired) -> Result<BundleRef, DeployError> {
+        match desired.known(version) {
+            Some(bundle) => Ok(bundle.clone()),
+            None => self.named(version).await,
+        }
+    }
+
+    /// A share of replicas needs some that are no part of it, to be compared with.
+    async fn check_fleet(&self) -> Result<(), DeployError> {
+        let now_ms = now_ms();
+        let others = self.keeper.replicas().await?;
+        let is_other = |replica: &ReplicaReport| replica.replica_id != self.me.id && replica.is_live(now_ms);
+        if others.iter().any(is_other) { Ok(()) } else { Err(ChangeError::NoOthers.into()) }
+    }
+
+    /// Downloads what a wish names; it stays while the answer does. Without an error: whoever needs it meets that again.
+    async fn fetched_ahead(&self, wish: &Wish) -> Option<Fetched> {
+        let (Wish::Stage { version }
+        | Wish::Shadow { version }
+        | Wish::Canary { version, .. }
+        | Wish::Activate { version }) = wish
+        else {
+            return None;
+        };
+        let desired = self.keeper.desired().await.ok()?;
+        let known = desired.and_then(|desired| desired.known(version).cloned());
+        let bundle = match known {
+            Some(bundle) => bundle,
+            None => self.named(version).await.ok()?,
+        };
+        self.downloaded(&bundle).await
+    }
+
+    /// Downloads a bundle that is in no use here.
+    pub(super) async fn downloaded(&self, bundle: &BundleRef) -> Option<Fetched> {
+        let serving = self.live.serving();
+        if bundle.is_configured() || serving.served().any(|served| served.bundle == *bundle) {
+            return None;
+        }
+        self.bundles.fetch(bundle).await.ok()
+    }
+
+    /// Returns whether this replica runs the canary for everybody.
+    pub(super) async fn is_chosen(&self, work: &mut Work, desired: &Desired) -> bool {
+        let Some(canary) = &desired.canary else { return false };
+        let Reach::Replicas(share) = canary.reach else { return false };
+        // While the others cannot be heard of, and until those that are there have been heard of again, each stays what
+        // it was: it would take itself for the only one, and all of them would run the canary.
+        let Ok(replicas) = self.keeper.replicas().await else {
+            work.deaf_until = Some(tokio::time::Instant::now() + LIVE_WITHIN);
+            return work.chosen;
+        };
+        if work.deaf_until.is_some_and(|until| tokio::time::Instant::now() < until) {
+            return work.chosen;
+        }
+        let now_ms = now_ms();
+        let live = replicas.iter().filter(|replica| replica.is_live(now_ms));
+        let ids: Vec<Uuid> = live.map(|replica| replica.replica_id).collect();
+        // So it is at a start.
+        if ids.iter().all(|&id| id == self.me.id) {
+            return work.chosen;
+        }
+        chosen(&canary.bundle.name, share, &ids, self.me.id)
+    }
+
+    /// Loads what a wanted state needs here, but for what has nothing to do with this change and cannot be had: it
+    /// serves without that, and the error is returned beside.
+    pub(super) async fn assemble_what_can_be(
+        &self,
+        work: &mut Work,
+        plan: &Plan<'_>,
+        desired: &Desired,
+        change: &Change,
+    ) -> Result<(Next, Option<DeployError>), DeployError> {
+        let mut attempt = desired.clone();
+        let mut problem = None;
+        loop {
+            let error = match self.assemble(work, plan, &attempt).await {
+                Ok(next) => return Ok((next, problem)),
+                Err(error) => error,
+            };
+            let without_shadow = !matches!(change, Change::Shadow(_)) && attempt.shadow.take().is_some();
+            let without = without_shadow
+                || !matches!(change, Change::Canary(..) | Change::Shadow(_))
+                    && attempt.canary.take().is_some();
+            if !without {
+                return Err(error);
+            }
+            problem = Some(error);
+        }
+    }
+
+    /// Loads whatever a wanted state needs here; an error where any of it cannot be.
+    pub(super) async fn assemble(
+        &self,
+        work: &mut Work,
+        plan: &Plan<'_>,
+        desired: &Desired,
+    ) -> Result<Next, DeployError> {
+        let Plan { config, is_chosen, anew, on_trial } = *plan;
+        let to_run = |bundle, sessions| ToRun {
+            bundle,
+            sessions,
+            freshness: if anew == Some(bundle) { Freshness::Anew } else { Freshness::AsIs },
+            held_to: if on_trial == Some(bundle) { HeldTo::TheRunning } else { HeldTo::Itself },
+        };
+        let all = |bundle| to_run(bundle, Sessions::Configured);
+        let active = self.running(work, config, all(&desired.active)).await?;
+        let canary = match &desired.canary {
+            None => None,
+            Some(canary) => match canary.reach {
+                Reach::Requests(share) => {
+                    Some((self.running(work, config, all(&canary.bundle)).await?, share))
+                }
+                Reach::Replicas(_) if is_chosen => {
+                    Some((self.running(work, config, all(&canary.bundle)).await?, WHOLE))
+                }
+                Reach::Replicas(_) => None,
+            },
+        };
+        let shadow = match &desired.shadow {
+            None => None,
+            Some(shadow) => Some(self.running(work, config, to_run(&shadow.bundle, Sessions::One)).await?),
+        };
+        Ok(Next { config: Arc::clone(config), active, canary, shadow })
+    }
+
+    /// Fits together what is to serve; `None` where it is what serves.
+    pub(super) async fn prepare(&self, next: Next) -> Result<Option<Prepared>, DeployError> {
+        let version = next.active.bundle.name.to_string();
+        let live = Arc::clone(&self.live);
+        let prepared =
+            blocking(
+                move || {
+                    if next.is_of(&live.serving()) { Ok(None) } else { live.prepare(next).map(Some) }
+                },
+            );
+        let panicked = || LoadError { version, why: LoadProblem::Panicked };
+        Ok(prepared.await.ok_or_else(panicked)??)
+    }
+
+    /// Puts before requests what was prepared; anew where somebody exchanged something beside this.
+    pub(super) async fn commit(&self, prepared: Prepared, next: Next) -> Result<Arc<Serving>, DeployError> {
+        let version = next.active.bundle.name.to_string();
+        let live = Arc::clone(&self.live);
+        let committed = blocking(move || live.commit(prepared)).await;
+        match committed.ok_or(LoadError { version, why: LoadProblem::Panicked })? {
+            Some(serving) => Ok(serving),
+            None => self.exchange(next).await,
+        }
+    }
+
+    /// Exchanges what serves, whatever that is by now.
+    pub(super) async fn exchange(&self, next: Next) -> Result<Arc<Serving>, DeployError> {
+        let version = next.active.bundle.name.to_string();
+        let live = Arc::clone(&self.live);
+        let exchanged = blocking(move || live.exchange(|_| next)).await;
+        Ok(exchanged.ok_or(LoadError { version, why: LoadProblem::Panicked })??)
+    }
+
+    /// Notes why this replica does not run all that it is to run; it is tried again.
+    pub(super) fn hindered(&self, work: &mut Work, error: &DeployError) {
+        let problem = error.to_string();
+        tracing::error!(problem, "this replica does not run what it is to run; it goes on with what it has");
+        self.standing().problem = Some(problem);
+        work.again_at = Some(tokio::time::Instant::now() + AGAIN_AFTER);
+    }
+
+    /// Notes that this replica runs a wanted state.
+    pub(super) fn applied(&self, work: &mut Work, desired: Desired, is_chosen: bool) {
+        let mut standing = self.standing();
+        standing.revision = desired.revision;
+        standing.problem = None;
+        drop(standing);
+        work.again_at = None;
+        work.chosen = is_chosen;
+        self.observe(&desired);
+        work.desired = Some(desired);
+    }
+
+    pub(super) fn event(&self, told: &Told, cause: &Cause, revision: u64) -> Event {
+        Event {
+            id: Uuid::now_v7(),
+            at_ms: now_ms(),
+            kind: told.kind,
+            who: cause.who.0.clone(),
+            from: told.from.clone(),
+            to: told.to.clone(),
+            why: cause.why.clone(),
+            revision,
+            replica_id: self.me.id,
+        }
+    }
+
+    /// Tells that a wish was refused, where there is somebody to tell.
+    async fn refused(&self, wish: &Wish, who: &Who, error: &DeployError) {
+        let version = match wish {
+            Wish::Stage { version }
+            | Wish::Shadow { version }
+            | Wish::Canary { version, .. }
+            | Wish::Activate { version }
+            | Wish::Forget { version } => version.as_str(),
+            Wish::Rollback { version } => version.as_deref().unwrap_or_default(),
+        };
+        let active = self.live.serving().active.bundle.name.to_string();
+        let reason = error.unfit().map_or("", Unfit::as_str);
+        tracing::warn!(%who, version, reason, %error, "refused; what served goes on");
+        let told = Told { kind: EventKind::Refused, from: active, to: version.to_owned() };
+        let why = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+        let cause = Cause { who: who.clone(), why };
+        self.tell(&told, &cause).await;
+    }
+
+    /// Adds an event that changes nothing. One that cannot be stored stands in the log alone.
+    pub(super) async fn tell(&self, told: &Told, cause: &Cause) {
+        let revision = self.standing().revision;
+        if let Err(error) = self.keeper.tell(&[self.event(told, cause, revision)]).await {
+            tracing::warn!(%error, "the event is not stored");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{BundleStoreConfig, ConfigError, read_text},
+        live::{
+            Live,
+            bundles::BundleStore,
+            deploy::{ConfigRead, ConfigSource},
+            fleet::Keeper,
+        },
+    };
+
+    /// One without a classifier, a log and bundles.
+    fn deployer() -> Deployer {
+        let mut config = read_text("[classifier]\nenabled = false").unwrap();
+        config.traffic.enabled = false;
+        config.bundles.store = BundleStoreConfig::Folder("nowhere".into());
+        let bundles = BundleStore::open(&config.bundles).unwrap();
+        let reading = config.clone();
+        let live = Arc::new(Live::start(config).unwrap());
+        let keeper = Keeper::new(Arc::clone(live.traffic()));
+        let read = move || -> Result<ConfigRead, ConfigError> {
+            Ok(ConfigRead { config: reading.clone(), sha256: String::new() })
+        };
+        let source = ConfigSource { path: None, sha256: String::new(), read: Arc::new(read) };
+        Deployer::new(live, keeper, bundles, source)
+    }
+
+    #[tokio::test]
+    async fn what_two_replicas_take_back_at_once_is_taken_back_once() {
+        let deployer = deployer();
+        let mut work = deployer.turn().await.unwrap();
+        let version = |name: &str| BundleRef { name: Arc::from(name), sha256: Some(Arc::from(name)) };
+        let cause = || Cause { who: Who("rollout".to_owned()), why: String::new() };
+        for change in [Change::Activate(version("a")), Change::Canary(version("b"), Reach::Requests(0.5))] {
+            let before = deployer.kept().await.unwrap();
+            deployer.make(&mut work, before, &change, &cause()).await.unwrap();
+        }
+        let seen = deployer.kept().await.unwrap();
+        deployer.make(&mut work, seen.clone(), &Change::Rollback, &cause()).await.unwrap();
+        // The other one saw the same canary; by now the next thing to go would be the active bundle.
+        let late = deployer.make(&mut work, seen, &Change::Rollback, &cause()).await;
+        assert!(matches!(late, Err(DeployError::Overtaken)), "{late:?}");
+        assert_eq!(deployer.kept().await.unwrap().active, version("a"));
+    }
+
+    #[tokio::test]
+    async fn a_rollback_takes_back_what_was_meant() {
+        let deployer = deployer();
+        let mut work = deployer.turn().await.unwrap();
+        let version = |name: &str| BundleRef { name: Arc::from(name), sha256: Some(Arc::from(name)) };
+        let cause = Cause { who: Who("local".to_owned()), why: String::new() };
+        let before = deployer.kept().await.unwrap();
+        deployer.make(&mut work, before, &Change::Activate(version("a")), &cause).await.unwrap();
+        drop(work);
+        let rollback = async |version: &str| {
+            let wish = Wish::Rollback { version: Some(version.to_owned()) };
+            deployer.change(wish, Who("local".to_owned())).await
+        };
+        let refused = rollback("b").await;
+        assert!(matches!(refused, Err(DeployError::Change(ChangeError::NotThat { .. }))), "{refused:?}");
+        assert_eq!(rollback("a").await.unwrap().desired.active, BundleRef::configured());
+    }
+}

@@ -1,0 +1,255 @@
+//! A bundle's name -> a classifier that runs: found among what is loaded, or fetched, verified and loaded. Never puts
+//! anything before requests.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{DeployError, Deployer, LoadError, LoadProblem, Work};
+use crate::{
+    config::{ClassifierConfig, Config, Device},
+    live::{
+        Running,
+        pointer::{self, PointerError},
+        rollout::BundleRef,
+    },
+    routing::classifier::{Available, Beside, Checks, Classifier, Loading, OnnxClassifier},
+};
+
+/// A larger manifest is no manifest.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+const MANIFEST: &str = "manifest.json";
+
+/// A classifier that runs, and what it was started with: with anything else it would be another one.
+pub struct Loaded {
+    bundle: BundleRef,
+    /// Which bundle [`crate::live::rollout::DEFAULT`] stood for.
+    content: Content,
+    device: Device,
+    queue_max: usize,
+    /// `None`: as many as suit the device.
+    workers: Option<usize>,
+    classifier: Arc<dyn Classifier>,
+    /// Keeps the cache from dropping the version while it has a role.
+    held: Option<Arc<()>>,
+}
+
+/// Which bundle is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    BuiltIn,
+    /// SHA-256 of its manifest.
+    Manifest(String),
+    /// It cannot be read, which loading it will say.
+    Unknown,
+}
+
+/// How many sessions a bundle runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// Enough for what nobody waits for.
+    One,
+    Configured,
+}
+
+/// Whether one that is loaded already will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    AsIs,
+    Anew,
+}
+
+/// What a bundle that is loaded must be as fast as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldTo {
+    TheRunning,
+    Itself,
+}
+
+/// A bundle to run.
+#[derive(Debug, Clone, Copy)]
+pub struct ToRun<'a> {
+    pub bundle: &'a BundleRef,
+    pub sessions: Sessions,
+    pub freshness: Freshness,
+    pub held_to: HeldTo,
+}
+
+impl Deployer {
+    /// Returns the bundle with its classifier, loaded if need be; without one where the configuration has it so.
+    pub(super) async fn running(
+        &self,
+        work: &mut Work,
+        config: &Arc<Config>,
+        wanted: ToRun<'_>,
+    ) -> Result<Running, DeployError> {
+        let bundle = wanted.bundle.clone();
+        if !config.classifier.enabled {
+            return Ok(Running { bundle, classifier: None });
+        }
+        let workers = match wanted.sessions {
+            Sessions::One => Some(1),
+            Sessions::Configured => config.classifier.workers,
+        };
+        self.loaded(work, config, wanted, workers).await
+    }
+
+    async fn loaded(
+        &self,
+        work: &mut Work,
+        config: &Arc<Config>,
+        wanted: ToRun<'_>,
+        workers: Option<usize>,
+    ) -> Result<Running, DeployError> {
+        let bundle = wanted.bundle.clone();
+        let refused = |why: LoadProblem| LoadError { version: bundle.name.to_string(), why };
+        let mut start = ClassifierConfig { workers, ..config.classifier.clone() };
+        let at_hand = |work: &Work, content: &Content, start: &ClassifierConfig| {
+            let will_do = |loaded: &&Loaded| loaded.will_do(&bundle, content, start);
+            let loaded = work.loaded.iter().filter(|_| wanted.freshness == Freshness::AsIs).find(will_do)?;
+            Some(Running { bundle: bundle.clone(), classifier: Some(Arc::clone(&loaded.classifier)) })
+        };
+        let (content, held) = match &bundle.sha256 {
+            // What a version is its hash says: where it is loaded, its files are not needed.
+            Some(sha256) => {
+                let content = Content::Manifest(sha256.to_string());
+                if let Some(running) = at_hand(work, &content, &start) {
+                    return Ok(running);
+                }
+                let fetched = self.bundles.fetch(&bundle).await?;
+                start.bundle = Some(fetched.folder);
+                (content, Some(fetched.held))
+            }
+            None => {
+                let config = Arc::clone(config);
+                let found = blocking(move || {
+                    let folder = pointer::resolved(&config.classifier)?.bundle;
+                    Ok((content_of(folder.as_deref()), folder))
+                });
+                let found = found.await.ok_or_else(|| refused(LoadProblem::Panicked))?;
+                let (content, folder) = found.map_err(|error: PointerError| refused(error.into()))?;
+                if let Some(running) = at_hand(work, &content, &start) {
+                    return Ok(running);
+                }
+                start.bundle = folder;
+                (content, None)
+            }
+        };
+        let started = Instant::now();
+        let (device, queue_max) = (start.device, start.queue_max);
+        let running = self.live.router().classifier_handle().cloned();
+        let running = running.filter(|_| wanted.held_to == HeldTo::TheRunning);
+        let ratio_max = config.bundles.latency_ratio_max;
+        let beside = running.map(|running| Beside { running, ratio_max });
+        let expected = bundle.sha256.clone();
+        let loaded = blocking(move || {
+            let loading = Loading { manifest_sha256: expected.as_deref(), ..Loading::configured(&start) };
+            OnnxClassifier::load_verified(&loading, &Checks { memory: Available::Measured, beside })
+        });
+        let loaded = loaded.await.ok_or_else(|| refused(LoadProblem::Panicked))?;
+        let loaded = loaded.map_err(|error| refused(error.into()))?;
+        let (took, probe) = (loaded.took, loaded.probe);
+        let classifier: Arc<dyn Classifier> = Arc::new(loaded.classifier);
+        let described = classifier.describe();
+        tracing::info!(
+            bundle = %bundle.name,
+            version = %described.version,
+            runs = described.runs,
+            took_ms = started.elapsed().as_millis() as u64,
+            ?took,
+            ?probe,
+            "classifier loaded"
+        );
+        work.loaded.push(Loaded {
+            bundle: bundle.clone(),
+            content,
+            device,
+            queue_max,
+            workers,
+            classifier: Arc::clone(&classifier),
+            held,
+        });
+        Ok(Running { bundle, classifier: Some(classifier) })
+    }
+
+    /// Loads a bundle and fits it to the configuration as if it were to serve; nothing of it stays.
+    pub(super) async fn try_bundle(
+        &self,
+        work: &mut Work,
+        config: &Arc<Config>,
+        bundle: &BundleRef,
+    ) -> Result<(), DeployError> {
+        let (sessions, freshness) = (Sessions::One, Freshness::AsIs);
+        let wanted = ToRun { bundle, sessions, freshness, held_to: HeldTo::TheRunning };
+        // Also where this replica runs none: others may.
+        let running = self.loaded(work, config, wanted, Some(1)).await?;
+        let (live, config) = (Arc::clone(&self.live), Arc::clone(config));
+        let fits = blocking(move || live.check_fit(&config, running)).await;
+        let version = bundle.name.to_string();
+        match fits {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(LoadError { version, why: error.into() }.into()),
+            None => Err(LoadError { version, why: LoadProblem::Panicked }.into()),
+        }
+    }
+
+    /// Lets go of every classifier that does not serve; it is freed away from the reactor.
+    ///
+    /// What has a role but does not serve, as one that is kept for rollback, stays on this machine's disk.
+    pub(super) fn prune(&self, work: &mut Work) {
+        let serving = self.live.serving();
+        let Work { loaded, desired, kept, .. } = work;
+        loaded.retain(|loaded| {
+            let serves = serving.classifiers().any(|serves| Arc::ptr_eq(serves, &loaded.classifier));
+            if !serves {
+                self.live.free(&loaded.classifier);
+                kept.extend(loaded.held.clone().map(|held| (loaded.bundle.clone(), held)));
+            }
+            serves
+        });
+        let has_role = |bundle: &BundleRef| {
+            desired.as_ref().is_some_and(|desired| desired.bundles().any(|known| known == bundle))
+        };
+        let mut seen = Vec::new();
+        kept.retain(|(bundle, _)| {
+            let is_first = !seen.contains(bundle);
+            seen.push(bundle.clone());
+            is_first && has_role(bundle)
+        });
+    }
+}
+
+impl Loaded {
+    fn will_do(&self, bundle: &BundleRef, content: &Content, start: &ClassifierConfig) -> bool {
+        // One session too many is no reason to load it again, one too few is.
+        let enough = self.workers == start.workers || start.workers == Some(1);
+        self.bundle == *bundle
+            && self.content == *content
+            && *content != Content::Unknown
+            && (self.device, self.queue_max) == (start.device, start.queue_max)
+            && enough
+    }
+}
+
+/// Runs what blocks away from the reactor; `None` when it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+fn content_of(folder: Option<&Path>) -> Content {
+    let Some(folder) = folder else { return Content::BuiltIn };
+    manifest_sha256(folder.join(MANIFEST)).map_or(Content::Unknown, Content::Manifest)
+}
+
+fn manifest_sha256(path: PathBuf) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
+    let fits = bytes.len() as u64 <= MANIFEST_BYTES_MAX;
+    fits.then(|| Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,279 @@
+//! The one place that changes what serves: operators, the rollout and the fleet all come through here.
+//!
+//! A change is tried first - the bundle is fetched, verified and loaded, the configuration checked - then written down
+//! for all replicas, then put before requests as one value. What fails on the way changes nothing.
+
+mod automatic;
+mod change;
+mod error;
+mod events;
+mod follow;
+mod load;
+mod reload;
+mod report;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+pub use self::error::{DeployError, LoadError, LoadProblem};
+use self::{automatic::Leading, load::Loaded};
+use super::{
+    bundles::{BundleStore, Listed},
+    fleet::{Event, Keeper, ReplicaReport},
+    rollout::{BundleRef, Desired, Reach, Role},
+};
+use crate::{
+    config::{Config, ConfigError},
+    live::Live,
+    traffic::now_ms,
+};
+
+/// Longest wait for the change before this one: it may download a bundle.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(110);
+/// Events that one answer lists at most.
+pub const EVENTS_MAX: usize = 1000;
+
+/// Who asks for a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who(pub String);
+
+/// What is asked for, bundles by name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    Stage {
+        version: String,
+    },
+    Shadow {
+        version: String,
+    },
+    Canary {
+        version: String,
+        reach: Reach,
+    },
+    Activate {
+        version: String,
+    },
+    /// Takes back the canary, else the shadow, else the active bundle; only where that is `version`, if it is given.
+    Rollback {
+        version: Option<String>,
+    },
+    Forget {
+        version: String,
+    },
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployed {
+    pub desired: Desired,
+    /// Of this replica's decisions from now on.
+    pub generation: u64,
+    /// What happened, for people.
+    pub told: String,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    pub generation: u64,
+    /// Sections that changed.
+    pub changed: Vec<String>,
+    /// Settings that changed and stay what they were until a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// One bundle as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BundleReport {
+    pub listed: Listed,
+    pub role: Role,
+    pub reach: Option<Reach>,
+}
+
+/// A configuration that was read.
+#[derive(Debug, Clone)]
+pub struct ConfigRead {
+    pub config: Config,
+    /// SHA-256 of the file, hexadecimal; empty for the built-in one.
+    pub sha256: String,
+}
+
+/// Reads the configuration again: the file, with what the command line said beside it.
+pub type ReadConfig = Arc<dyn Fn() -> Result<ConfigRead, ConfigError> + Send + Sync>;
+
+/// Where the configuration comes from.
+pub struct ConfigSource {
+    /// `None`: the built-in one.
+    pub path: Option<PathBuf>,
+    /// Of the file that was read at the start.
+    pub sha256: String,
+    pub read: ReadConfig,
+}
+
+/// Changes what a [`Live`] serves.
+pub struct Deployer {
+    live: Arc<Live>,
+    keeper: Keeper,
+    bundles: BundleStore,
+    source: ConfigSource,
+    me: Replica,
+    /// Held while something changes.
+    work: tokio::sync::Mutex<Work>,
+    standing: Mutex<Standing>,
+}
+
+/// This process among others.
+#[derive(Debug, Clone)]
+struct Replica {
+    id: Uuid,
+    host: String,
+    started_ms: i64,
+}
+
+/// What a change goes on from.
+#[derive(Default)]
+struct Work {
+    /// As it was last followed or made.
+    desired: Option<Desired>,
+    loaded: Vec<Loaded>,
+    /// Versions that have a role and do not serve, so that the cache does not drop them.
+    kept: Vec<(BundleRef, Arc<()>)>,
+    /// When what failed is to be tried again; `None` where nothing failed.
+    again_at: Option<tokio::time::Instant>,
+    /// Whether this replica was among the canary's when it last looked.
+    chosen: bool,
+    /// Until when the others' silence says nothing, because nobody could be heard; `None` where that never was.
+    deaf_until: Option<tokio::time::Instant>,
+    leading: Leading,
+}
+
+/// What this replica says of itself.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    revision: u64,
+    problem: Option<String>,
+    config_sha256: String,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Deployer {
+    /// Begins with what `live` serves; [`Deployer::run`] takes up what the fleet wants.
+    pub fn new(live: Arc<Live>, keeper: Keeper, bundles: BundleStore, source: ConfigSource) -> Self {
+        let me = Replica { id: Uuid::now_v7(), host: report::host(), started_ms: now_ms() };
+        let standing = Standing { config_sha256: source.sha256.clone(), ..Standing::default() };
+        Self {
+            live,
+            keeper,
+            bundles,
+            source,
+            me,
+            work: tokio::sync::Mutex::default(),
+            standing: Mutex::new(standing),
+        }
+    }
+
+    /// Returns where the configuration comes from.
+    pub fn source(&self) -> &ConfigSource {
+        &self.source
+    }
+
+    /// Returns this replica's id, new at each start.
+    pub fn replica_id(&self) -> Uuid {
+        self.me.id
+    }
+
+    /// Loads and verifies a version as for serving, and changes nothing.
+    pub async fn verify(&self, version: &str) -> Result<Listed, DeployError> {
+        let mut work = self.turn().await?;
+        let listed = self.listed(version).await?;
+        let config = Arc::clone(&self.live.serving().config);
+        let tried = self.try_bundle(&mut work, &config, &listed.bundle).await;
+        self.prune(&mut work);
+        tried?;
+        Ok(listed)
+    }
+
+    /// Returns every bundle of the store, the one that the configuration names, and what each of them is.
+    pub async fn bundles(&self) -> Result<Vec<BundleReport>, DeployError> {
+        let desired = self.keeper.desired().await?.unwrap_or_else(|| Desired::first(now_ms()));
+        let mut listed = vec![self.configured()];
+        listed.extend(self.bundles.list().await?);
+        let report = |listed: Listed| {
+            let role = desired.role_of(&listed.bundle.name);
+            let canary = desired.canary.as_ref().filter(|_| role == Role::Canary);
+            BundleReport { reach: canary.map(|canary| canary.reach), role, listed }
+        };
+        Ok(listed.into_iter().map(report).collect())
+    }
+
+    /// Returns what all replicas are to run; `None`: nothing was ever asked for.
+    pub async fn wanted(&self) -> Result<Option<Desired>, DeployError> {
+        Ok(self.keeper.desired().await?)
+    }
+
+    /// Returns what all replicas are to run.
+    pub async fn desired(&self) -> Result<Desired, DeployError> {
+        Ok(self.keeper.desired().await?.unwrap_or_else(|| Desired::first(now_ms())))
+    }
+
+    /// Returns what each replica that was seen lately runs, this one as it is now.
+    pub async fn replicas(&self) -> Result<Vec<ReplicaReport>, DeployError> {
+        let mut replicas = self.keeper.replicas().await?;
+        let own = self.report();
+        match replicas.iter_mut().find(|replica| replica.replica_id == own.replica_id) {
+            Some(said) => *said = ReplicaReport { seen_ms: said.seen_ms, ..own },
+            None => replicas.push(own),
+        }
+        Ok(replicas)
+    }
+
+    /// Returns the latest events, newest first.
+    pub async fn events(&self, most: usize) -> Result<Vec<Event>, DeployError> {
+        Ok(self.keeper.events(most.min(EVENTS_MAX)).await?)
+    }
+
+    /// Waits for its turn to change something.
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, Work>, DeployError> {
+        tokio::time::timeout(TURN_WAIT_MAX, self.work.lock()).await.map_err(|_| DeployError::Busy)
+    }
+
+    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is known of a version, also of the one that the configuration names.
+    async fn listed(&self, version: &str) -> Result<Listed, DeployError> {
+        let bundle = self.named(version).await?;
+        if bundle == super::configured() {
+            return Ok(self.configured());
+        }
+        Ok(self.bundles.describe(version).await?)
+    }
+
+    /// Describes the bundle that the configuration names, as far as it is loaded.
+    fn configured(&self) -> Listed {
+        let serving = self.live.serving();
+        let bundle = super::configured();
+        let loaded = serving.served().find(|served| served.bundle == bundle);
+        let name = loaded
+            .and_then(|served| served.router.classifier())
+            .map_or_else(String::new, |described| format!("{} {}", described.name, described.version));
+        Listed { bundle, name, created: String::new(), bytes: 0, signed_by: None, problem: None }
+    }
+
+    async fn named(&self, version: &str) -> Result<BundleRef, DeployError> {
+        let configured = super::configured();
+        if *configured.name == *version { Ok(configured) } else { Ok(self.bundles.find(version).await?) }
+    }
+}

@@ -1,0 +1,22 @@
+//! Which bundle serves, and how another one takes over: a state machine without I/O.
+//!
+//! There is always exactly one active bundle. A version is staged, then may be a shadow (scored and logged only), a
+//! canary (serves a share), active, and retired (kept for rollback).
+
+pub mod events;
+pub mod judge;
+pub mod next;
+pub mod observed;
+pub mod state;
+mod statistics;
+
+#[cfg(test)]
+mod simulation_tests;
+
+pub use self::{
+    events::{Told, told_of},
+    judge::{Verdict, judge},
+    next::next,
+    observed::{Latencies, Observed, Unscored},
+    state::{BundleRef, Canary, Change, ChangeError, DEFAULT, Desired, Reach, Role, Shadow},
+};
