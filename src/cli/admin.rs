@@ -1,75 +1,253 @@
 //! Asking a running server over its admin listener.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+mod access;
+
+use std::{future::Future, io::IsTerminal, net::SocketAddr, time::Duration};
 
 use clap::Args;
-use tonic::{Code, Status, transport::Channel};
+use indicatif::ProgressBar;
+use tonic::{
+    Code, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use tonic_types::StatusExt;
 
+use self::access::AccessArguments;
 use super::{CliError, runtime};
-use crate::{config::ServerConfig, server::proto::admin_service_client::AdminServiceClient};
+use crate::{
+    config::ServerConfig,
+    server::{USER_HEADER, proto::admin_service_client::AdminServiceClient},
+};
 
-/// The listener is on this machine: one that takes longer is not there.
+/// One that takes longer is not there.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for an answer, which the server has at hand.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a change: a version may come from afar, and is loaded beside the one that serves.
+const CHANGE_MAX: Duration = Duration::from_secs(120);
 /// Room for a report of every budget and tenant that is told.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How often the spinner turns.
+const SPIN_EVERY: Duration = Duration::from_millis(120);
+
+/// A client that says who calls.
+pub type Client = AdminServiceClient<InterceptedService<Channel, Caller>>;
 
 /// Which server is asked, and how its answer is printed.
 #[derive(Debug, Args)]
 pub struct AdminArguments {
-    /// Address of the server's admin listener, as `serve` prints it [default: server.admin_listen of the
-    /// configuration, 127.0.0.1:50052].
-    #[arg(long, value_name = "ADDRESS")]
-    admin: Option<SocketAddr>,
+    /// Address of the server's admin listener, as `serve` prints it, HOST:PORT or https://HOST:PORT [default:
+    /// server.admin_listen of the configuration, 127.0.0.1:50052].
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::read)]
+    admin: Option<Address>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// Where a server listens for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Address {
+    /// HOST:PORT.
+    place: String,
+    /// Whether https:// was typed.
+    encrypted: bool,
+}
+
+impl Address {
+    fn read(text: &str) -> Result<Self, String> {
+        let (encrypted, place) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(place), _) => (true, place),
+            (None, place) => (false, place.unwrap_or(text)),
+        };
+        let authority: Option<http::uri::Authority> = place.trim_end_matches('/').parse().ok();
+        let known = authority.filter(|found| found.port_u16().is_some() && !found.as_str().contains('@'));
+        match known {
+            Some(found) if found.port_u16() == Some(0) => {
+                Err("port 0 is no server's: name its address".to_owned())
+            }
+            Some(found) => Ok(Self { place: found.to_string(), encrypted }),
+            None => {
+                Err("is no address such as 127.0.0.1:50052 or https://pointsman.internal:50052".to_owned())
+            }
+        }
+    }
+
+    /// Returns whether only this machine is on the way.
+    fn is_here(&self) -> bool {
+        let address: Option<SocketAddr> = self.place.parse().ok();
+        address.is_some_and(|address| address.ip().is_loopback()) || self.place.starts_with("localhost:")
+    }
+}
+
+/// Says with each call who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// `Bearer ...`, marked as sensitive.
+    token: Option<MetadataValue<tonic::metadata::Ascii>>,
+    user: Option<MetadataValue<tonic::metadata::Ascii>>,
+}
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        if let Some(user) = &self.user {
+            request.metadata_mut().insert(USER_HEADER, user.clone());
+        }
+        Ok(request)
+    }
+}
+
 impl AdminArguments {
-    /// Asks the server.
-    pub fn ask<T, F>(
+    /// Asks the server for what it has at hand.
+    pub fn ask<T, F>(&self, config: &ServerConfig, call: impl FnOnce(Client) -> F) -> Result<T, CliError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        runtime()?.block_on(self.call(config, ANSWER_MAX, call))
+    }
+
+    /// Asks the server for a change, and shows on a terminal that it takes its time.
+    pub fn change<T, F>(
         &self,
         config: &ServerConfig,
-        call: impl FnOnce(AdminServiceClient<Channel>) -> F,
+        doing: &str,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, CliError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let spinner = if std::io::stderr().is_terminal() && !self.json {
+            let spinner = ProgressBar::new_spinner().with_message(doing.to_owned());
+            spinner.enable_steady_tick(SPIN_EVERY);
+            spinner
+        } else {
+            ProgressBar::hidden()
+        };
+        let answer = runtime()?.block_on(self.call(config, CHANGE_MAX, call));
+        spinner.finish_and_clear();
+        answer
+    }
+
+    /// Asks the server; the answer is there within `most`.
+    pub async fn call<T, F>(
+        &self,
+        config: &ServerConfig,
+        most: Duration,
+        call: impl FnOnce(Client) -> F,
     ) -> Result<T, CliError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let address = self.address(config)?;
-        runtime()?.block_on(async {
-            let endpoint = Channel::from_shared(format!("http://{address}"))
-                .expect("a socket's address makes a URL")
-                .connect_timeout(CONNECT_MAX)
-                .timeout(ANSWER_MAX);
-            let nobody = |because: &str| CliError::Admin(format!("{address}: {because}"));
-            let channel = endpoint.connect().await.map_err(|_| {
-                nobody(
-                    "nobody listens there: is `pointsman serve` running? It prints its admin address; name \
-                     it with --admin",
-                )
-            })?;
-            let client = AdminServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-            match call(client).await {
-                Ok(answer) => Ok(answer.into_inner()),
-                Err(status) if status.code() == Code::Unimplemented => {
-                    Err(nobody("this is no admin listener: `serve` prints its address after the word admin"))
-                }
-                Err(status) => Err(nobody(&format!("{}: {}", status.code(), status.message()))),
+        let place = &address.place;
+        let nobody = |because: &str| CliError::Admin(format!("{place}: {because}"));
+        let access = self.access.read(config, address.encrypted, address.is_here())?;
+        let encrypted = access.tls.is_some();
+        let scheme = if encrypted { "https" } else { "http" };
+        let mut endpoint = Channel::from_shared(format!("{scheme}://{place}"))
+            .map_err(|_| CliError::Usage(format!("--admin {place}: is no address")))?
+            .connect_timeout(CONNECT_MAX)
+            .timeout(most);
+        if let Some(tls) = access.tls {
+            endpoint = endpoint.tls_config(tls).map_err(|error| nobody(&error.to_string()))?;
+        }
+        let channel = endpoint.connect().await.map_err(|error| nobody(&not_there(&error)))?;
+        let client = AdminServiceClient::with_interceptor(channel, access.caller);
+        match call(client.max_decoding_message_size(ANSWER_BYTES_MAX)).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) if status.code() == Code::Unimplemented => {
+                Err(nobody("this is no admin listener: `serve` prints its address after the word admin"))
             }
-        })
+            // The library's own word for its deadline helps nobody.
+            Err(status) if status.code() == Code::Cancelled && status.message().contains("Timeout") => {
+                let most_s = most.as_secs();
+                Err(nobody(&format!(
+                    "no answer within {most_s} s; it may still happen: `pointsman bundle events` tells"
+                )))
+            }
+            // Whoever answers sends no cause: the connection broke.
+            Err(status) if !encrypted && std::error::Error::source(&status).is_some() => Err(nobody(
+                "the connection broke before an answer came: does it ask for TLS? Name its CA with --ca",
+            )),
+            Err(status) => Err(nobody(&refused(&status))),
+        }
     }
 
-    fn address(&self, config: &ServerConfig) -> Result<SocketAddr, CliError> {
-        match self.admin.or(config.admin_listen) {
-            Some(address) if address.port() != 0 => Ok(address),
-            Some(_) => {
+    fn address(&self, config: &ServerConfig) -> Result<Address, CliError> {
+        match (&self.admin, config.admin_listen) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Some(address)) if address.port() != 0 => {
+                let mut address = address;
+                if address.ip().is_unspecified() {
+                    // Nobody can call "every address".
+                    address.set_ip(match address {
+                        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                    });
+                }
+                Ok(Address { place: address.to_string(), encrypted: false })
+            }
+            (None, Some(_)) => {
                 Err(CliError::Usage("port 0 is no server's: name its address with --admin".to_owned()))
             }
-            None => Err(CliError::Usage(
+            (None, None) => Err(CliError::Usage(
                 "server.admin_listen is off in this configuration: name a server with --admin".to_owned(),
             )),
+        }
+    }
+}
+
+/// Returns why no connection came about.
+fn not_there(error: &tonic::transport::Error) -> String {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(current) = cause {
+        let text = current.to_string();
+        if text.contains("certificate") || text.contains("TLS") || text.contains("tls") {
+            return format!("no encrypted connection: {text}");
+        }
+        cause = current.source();
+    }
+    "nobody listens there: is `pointsman serve` running? It prints its admin address; name it with --admin. Does it \
+     ask for TLS? Name its CA with --ca"
+        .to_owned()
+}
+
+/// Returns what the server said; problems of a configuration each on a line of its own.
+fn refused(status: &Status) -> String {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| format!(" ({})", info.reason)).unwrap_or_default();
+    // The message of a configuration names its problems already.
+    format!("{}{reason}: {}", status.code(), status.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<(&str, bool, bool)>) {
+        let read = Address::read(text).ok();
+        let read = read.as_ref().map(|read| (read.place.as_str(), read.encrypted, read.is_here()));
+        assert_eq!(read, expected, "{text}");
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        check("127.0.0.1:50052", Some(("127.0.0.1:50052", false, true)));
+        check("[::1]:1", Some(("[::1]:1", false, true)));
+        check("localhost:1", Some(("localhost:1", false, true)));
+        check("localhost.evil.example:1", Some(("localhost.evil.example:1", false, false)));
+        check("https://a.internal:50052/", Some(("a.internal:50052", true, false)));
+        check("http://10.0.0.1:1", Some(("10.0.0.1:1", false, false)));
+        for bad in ["", "127.0.0.1", "a.internal", "127.0.0.1:0", "user:secret@a:1", "a b:1"] {
+            check(bad, None);
         }
     }
 }

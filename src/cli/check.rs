@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, KeySource, TextPolicy},
     live::{Live, LiveError},
     routing::{Router, intents::review},
+    server,
 };
 
 /// The most that is read of a file with a key; keys are far shorter.
@@ -36,7 +37,7 @@ pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliE
         return print(&schema);
     }
     let path = arguments.file.clone().or_else(|| global.map(Path::to_owned));
-    let mut config = configuration(path.as_ref())?;
+    let mut config = configuration(path.as_deref())?;
     let summary = show::config(&config)
         + &show::providers(&config, readable)
         + &show::traffic(&config)
@@ -87,6 +88,10 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     if !config.budgets.is_empty() && config.spend_file.is_none() {
         warnings.push("budgets: without spend.file a restart forgets what was spent".to_owned());
+    }
+    if config.server.admin_listen.is_some() {
+        let problems = server::admin_problems(&config.server.admin);
+        warnings.extend(problems.iter().map(|problem| format!("{problem}: serve will not start")));
     }
     let traffic = &config.traffic;
     if let Err(missing) = traffic.complete() {

@@ -3,10 +3,15 @@
 //! Exit codes: 0 good, 1 failed, 2 usage or configuration.
 
 mod admin;
+mod bundle;
 mod check;
+mod columns;
 mod eval;
+mod fleet;
 mod learning;
 mod lines;
+mod reload;
+mod reloads;
 mod route;
 mod serve;
 mod show;
@@ -15,14 +20,18 @@ mod targets;
 mod traffic;
 mod when;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, MissingSecret, default_config, read_file},
     evaluation::report::ReportError,
-    live::{LiveError, StartError},
+    live::{LiveError, StartError, bundles::BundleStoreError},
     routing::{RouteError, RouterError, admit::BadRequest},
     server::ServerError,
     telemetry::{self, LogFormat},
@@ -57,6 +66,9 @@ Examples:
   pointsman targets
   pointsman spend
   pointsman check pointsman.toml
+  pointsman bundle activate 0.4.0
+  pointsman fleet --watch
+  pointsman reload
   pointsman eval labelled.jsonl
   pointsman eval --traffic --since 7d --quality 0.4,0.6
   pointsman traffic stats --since 7d
@@ -80,6 +92,12 @@ enum Command {
     Targets(targets::TargetsArguments),
     /// Show a running server's spend, savings and budgets.
     Spend(spend::SpendArguments),
+    /// Show the versions of the classifier, and have a running server change which one serves.
+    Bundle(Box<bundle::BundleArguments>),
+    /// Show what all replicas are to run, and who runs what.
+    Fleet(fleet::FleetArguments),
+    /// Have a running server read its configuration again.
+    Reload(reload::ReloadArguments),
     /// Show or forget what was learned online from feedback and outcomes.
     Learning(learning::LearningArguments),
     /// Look at, export and delete what was logged.
@@ -141,6 +159,11 @@ enum CliError {
     Nothing(String),
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error(transparent)]
+    Bundles(#[from] BundleStoreError),
+    /// A bundle that could not serve; what was found out was printed.
+    #[error("{0}")]
+    Unfit(String),
     /// It was stopped before its end.
     #[error("{0}")]
     Interrupted(String),
@@ -186,6 +209,8 @@ impl CliError {
             | Self::Nothing(_)
             | Self::Report(_)
             | Self::Export(ExportError::Write { .. })
+            | Self::Bundles(_)
+            | Self::Unfit(_)
             | Self::Interrupted(_)
             | Self::Gates(_) => 1,
         }
@@ -216,14 +241,17 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), CliError> {
-    let config = || configuration(arguments.config.as_ref());
+    let config = || configuration(arguments.config.as_deref());
     match arguments.command {
         Command::Route(route) => route::run(&route, config()?),
-        Command::Serve(serve) => serve::run(&serve, config()?),
+        Command::Serve(serve) => serve::run(&serve, arguments.config.as_deref()),
         Command::Eval(eval) => eval::run(&eval, config()?),
         Command::Check(check) => check::run(&check, arguments.config.as_deref()),
         Command::Targets(targets) => targets::run(&targets, &config()?),
         Command::Spend(spend) => spend::run(&spend, &config()?),
+        Command::Bundle(bundle) => bundle::run(&bundle, config()?),
+        Command::Fleet(fleet) => fleet::run(&fleet, &config()?),
+        Command::Reload(reload) => reload::run(&reload, &config()?),
         Command::Learning(learning) => learning::run(&learning, &config()?),
         Command::Traffic(traffic) => traffic::run(&traffic, &config()?),
         Command::Completions { shell } => {
@@ -236,7 +264,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-fn configuration(path: Option<&PathBuf>) -> Result<Config, CliError> {
+fn configuration(path: Option<&Path>) -> Result<Config, CliError> {
     Ok(match path {
         Some(path) => read_file(path)?,
         None => default_config(),

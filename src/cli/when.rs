@@ -69,6 +69,15 @@ pub fn shown(at_ms: i64) -> String {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// Returns how long ago a moment was, in its largest unit.
+pub fn ago(at_ms: i64, now_ms: i64) -> String {
+    let past_ms = now_ms.saturating_sub(at_ms).max(0);
+    let units =
+        [(86_400 * SECOND_MS, "d"), (3_600 * SECOND_MS, "h"), (60 * SECOND_MS, "min"), (SECOND_MS, "s")];
+    let unit = units.into_iter().find(|&(unit_ms, _)| past_ms >= unit_ms);
+    unit.map_or_else(|| "now".to_owned(), |(unit_ms, unit)| format!("{} {unit}", past_ms / unit_ms))
+}
+
 /// Returns a day that is counted from 1970.
 pub fn day_shown(day: i64) -> String {
     let moment = DateTime::<Utc>::from_timestamp(day.saturating_mul(86_400), 0).unwrap_or_default();

@@ -68,6 +68,8 @@ fn decision(reason: &str) -> Arc<Decision> {
         baseline_cost_usd: 0.0,
         propensity: 1.0,
         explored: false,
+        canary: false,
+        unscored: None,
         timings: Timings::default(),
         switched_from: None,
         switch_cost_usd: 0.0,

@@ -121,7 +121,7 @@ async fn store(live: &Live, draft: FeedbackDraft) -> Result<Taken, Refusal> {
     let feedback = draft.check(live.router().config(), traffic::now_ms()).map_err(Refusal::Invalid)?;
     let feedback_id = feedback.name().to_owned();
     // Bounded by the log itself, which knows how long store and spool may take.
-    let landed = live.traffic().feedback(feedback).await.map_err(|error| Refusal::NotTaken(error.into()))?;
+    let landed = live.feedback(feedback).await.map_err(|error| Refusal::NotTaken(error.into()))?;
     let status = match landed {
         Landed::Known => FeedbackStatus::Recorded,
         Landed::Unknown => FeedbackStatus::UnknownDecision,

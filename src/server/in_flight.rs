@@ -35,7 +35,8 @@ impl InFlight {
         self.0.begun.load(Ordering::Acquire)
     }
 
-    fn enter(&self) -> Guard {
+    /// Counts something else as a running call, until what is returned is dropped.
+    pub fn enter(&self) -> Guard {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         self.0.begun.fetch_add(1, Ordering::AcqRel);
         Guard(Arc::clone(&self.0))
@@ -43,7 +44,7 @@ impl InFlight {
 }
 
 /// One running call; a call that is cancelled leaves by dropping it.
-struct Guard(Arc<Counts>);
+pub struct Guard(Arc<Counts>);
 
 impl Drop for Guard {
     fn drop(&mut self) {

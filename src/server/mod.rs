@@ -3,7 +3,9 @@
 //! `run` takes bound listeners and a shutdown future, so that tests bind port 0. Nothing here
 //! decides anything.
 
+mod admin_auth;
 mod convert;
+mod deploy_status;
 mod failure;
 mod feedback;
 mod grpc;
@@ -19,15 +21,21 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::layer::util::{Identity, Stack};
 
 use crate::{
-    config::ServerConfig,
-    live::Live,
+    config::{AdminConfig, ServerConfig},
+    live::{Live, deploy::Deployer},
     server::{
+        admin_auth::{
+            Guard,
+            tls::{self, Tls},
+        },
         grpc::{AdminGrpc, RouterGrpc},
         in_flight::InFlight,
         proto::{admin_service_server::AdminServiceServer, router_service_server::RouterServiceServer},
     },
     telemetry,
 };
+
+pub use self::admin_auth::{AuthError, USER_HEADER, problems as admin_problems};
 
 /// The generated protobuf and gRPC types; domain code never names them.
 pub mod proto {
@@ -65,23 +73,33 @@ pub enum ServerError {
     Grpc(#[from] tonic::transport::Error),
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    #[error(transparent)]
+    Admin(#[from] AuthError),
     #[error("HTTP listener: {0}")]
     Http(std::io::Error),
+}
+
+/// The operators' socket, and who may use it.
+struct AdminListener {
+    tcp: TcpListener,
+    guard: Guard,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Bound sockets.
 pub struct Listeners {
     grpc: TcpListener,
-    admin: Option<TcpListener>,
+    admin: Option<AdminListener>,
     http: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Binds what the configuration names; port 0 takes a free one.
+    /// Binds what the configuration names; port 0 takes a free one. Tokens and certificates of the admin listener are
+    /// read before it opens, and one that is missing is an error.
     pub async fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
         let grpc = bind("server.grpc_listen", config.grpc_listen).await?;
         let admin = match config.admin_listen {
-            Some(address) => Some(bind("server.admin_listen", address).await?),
+            Some(address) => Some(bind_admin(address, &config.admin).await?),
             None => None,
         };
         let http = match config.http_listen {
@@ -98,7 +116,7 @@ impl Listeners {
 
     /// Returns the address of the admin listener, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.local_addr().expect("a bound socket has an address"))
+        self.admin.as_ref().map(|admin| admin.tcp.local_addr().expect("a bound socket has an address"))
     }
 
     /// Returns the address of the HTTP listener, if there is one.
@@ -111,10 +129,27 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Ser
     TcpListener::bind(address).await.map_err(|error| ServerError::Bind { key, address, error })
 }
 
-/// Serves until `shutdown` resolves, then lets running calls end within the configured time.
+async fn bind_admin(address: SocketAddr, config: &AdminConfig) -> Result<AdminListener, ServerError> {
+    let guard = Guard::new(config, address)?;
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    Ok(AdminListener { tcp: bind("server.admin_listen", address).await?, guard, tls })
+}
+
+/// Serves until `shutdown` resolves, then lets running calls end within the configured time. Operators see, and change
+/// nothing.
 pub async fn run(
     listeners: Listeners,
     live: Arc<Live>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServerError> {
+    run_deploying(listeners, live, None, shutdown).await
+}
+
+/// As [`run`]; operators change what serves by the deployer.
+pub async fn run_deploying(
+    listeners: Listeners,
+    live: Arc<Live>,
+    deployer: Option<Arc<Deployer>>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServerError> {
     let config = live.router().config().server.clone();
@@ -139,12 +174,29 @@ pub async fn run(
     tasks.spawn(async move { Ok(grpc.serve_with_incoming_shutdown(incoming, grpc_stop).await?) });
     if let Some(listener) = listeners.admin {
         let admin = transport(&in_flight)
-            .add_service(AdminServiceServer::new(AdminGrpc::new(Arc::clone(&live))))
+            .layer(listener.guard)
+            .add_service(AdminServiceServer::new(AdminGrpc::new(
+                Arc::clone(&live),
+                deployer,
+                in_flight.clone(),
+            )))
             .add_service(admin_health_service)
             .add_service(reflection(ADMIN_SERVICE, REFLECTION_V1).build_v1()?)
             .add_service(reflection(ADMIN_SERVICE, REFLECTION_V1ALPHA).build_v1alpha()?);
-        let (incoming, admin_stop) = (incoming_of(listener), wait_for(stopped.clone()));
-        tasks.spawn(async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) });
+        let (incoming, admin_stop) = (incoming_of(listener.tcp), wait_for(stopped.clone()));
+        match listener.tls {
+            Some(tls) => {
+                let incoming = tls::encrypted(incoming, tls);
+                tasks.spawn(
+                    async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) },
+                );
+            }
+            None => {
+                tasks.spawn(
+                    async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) },
+                );
+            }
+        }
     }
     if let Some(listener) = listeners.http {
         let address = listener.local_addr().map_err(ServerError::Http)?;

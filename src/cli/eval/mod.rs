@@ -3,7 +3,7 @@
 mod input;
 mod output;
 mod table;
-mod traffic;
+pub mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ use crate::{
         sample::Names,
         tfidf::Tfidf,
     },
-    live::Live,
+    live::{self, Live},
     prompt::{Intent, Tier},
     routing::{Router, classifier::Bundle},
 };
@@ -208,7 +208,11 @@ fn unused_models(models: &BTreeMap<Arc<str>, Tier>, sections: &[Section]) -> Opt
 /// Returns the baseline beside the bundle, or why it is left out; and what must be known of it.
 fn baseline(config: &Config) -> (Option<Tfidf>, Vec<String>) {
     let left_out = |why: String| (None, vec![format!("no TF-IDF baseline: {why}")]);
-    let bytes = match Bundle::baseline(config.classifier.bundle.as_deref()) {
+    let resolved = match live::resolved(&config.classifier) {
+        Ok(resolved) => resolved,
+        Err(error) => return left_out(error.to_string()),
+    };
+    let bytes = match Bundle::baseline(resolved.bundle.as_deref()) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
             let how = "training/baseline.py makes one";
@@ -276,7 +280,7 @@ fn sections(
 }
 
 /// A bar on stderr; nothing when that is no terminal.
-fn bar(length: u64, what: &'static str) -> ProgressBar {
+pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

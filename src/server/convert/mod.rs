@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod complete;
 mod feedback;
+mod live;
 mod route;
 
 pub use self::{
@@ -12,4 +13,5 @@ pub use self::{
     answer::{RawWish, attempts, completion, failure_kind, opening, piece, summary},
     complete::{Asked, ask},
     feedback::{feedback, taken},
+    live::{asked_reach, bundle, change, event, reloaded, replica, verified, wanted},
 };

@@ -99,6 +99,7 @@ impl From<Decision> for proto::Decision {
             switch_cost_usd: decision.switch_cost_usd,
             propensity: decision.propensity,
             explored: decision.explored,
+            canary: decision.canary,
             rule_matches: decision
                 .rule_matches
                 .into_iter()

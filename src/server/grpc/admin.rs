@@ -1,23 +1,90 @@
-//! `AdminService`: what operators watch.
+//! `AdminService`: what operators watch, and what they change.
+//!
+//! A change goes on when its caller hangs up, and a drain waits for it. Never decides what may change: that is the
+//! deployer's.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{future::Future, sync::Arc, time::SystemTime};
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    live::Live,
-    server::{convert, proto},
+    live::{
+        Live,
+        deploy::{DeployError, Deployer, Who, Wish},
+        differences::differences,
+    },
+    server::{convert, deploy_status, in_flight::InFlight, proto, status},
+    traffic::now_ms,
 };
+
+/// Changes that run or wait for their turn; each takes seconds, so that more than these is a mistake.
+const CHANGES_MAX: usize = 16;
+/// Longest name of a version that is looked for.
+const VERSION_BYTES_MAX: usize = 128;
+const EVENTS_BY_DEFAULT: u32 = 50;
+const EVENTS_MAX: u32 = 1000;
 
 /// A running router's inside behind gRPC.
 pub struct AdminGrpc {
     live: Arc<Live>,
+    deployer: Option<Arc<Deployer>>,
+    in_flight: InFlight,
+    changes: Arc<Semaphore>,
 }
 
 impl AdminGrpc {
-    /// Shows what `live` holds at each call.
-    pub fn new(live: Arc<Live>) -> Self {
-        Self { live }
+    /// Shows what `live` holds at each call, and changes it by `deployer`; without one it only shows.
+    pub fn new(live: Arc<Live>, deployer: Option<Arc<Deployer>>, in_flight: InFlight) -> Self {
+        Self { live, deployer, in_flight, changes: Arc::new(Semaphore::new(CHANGES_MAX)) }
+    }
+
+    fn deployer(&self) -> Result<Arc<Deployer>, Status> {
+        let none =
+            || Status::failed_precondition("nothing can be changed: this server runs without a deployer");
+        self.deployer.clone().ok_or_else(none)
+    }
+
+    /// Does something that must come to its end, whether or not somebody still waits for it.
+    async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Deployer>) -> F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DeployError>> + Send + 'static,
+    {
+        let work = work(self.deployer()?);
+        let turn = Arc::clone(&self.changes).try_acquire_owned();
+        let turn =
+            turn.map_err(|_| Status::resource_exhausted("too many changes wait already: try again later"))?;
+        let running = self.in_flight.enter();
+        let work = tokio::spawn(async move {
+            let (_turn, _running) = (turn, running);
+            work.await
+        });
+        match work.await {
+            Ok(outcome) => outcome.map_err(|error| deploy_status::status(&error)),
+            Err(_) => Err(Status::internal("the change ended unexpectedly; ListEvents may tell more")),
+        }
+    }
+
+    async fn change(&self, wish: Wish, who: Who) -> Result<Option<proto::BundleChange>, Status> {
+        let deployed = self.to_the_end(async move |deployer: Arc<Deployer>| deployer.change(wish, who).await);
+        Ok(Some(convert::change(&deployed.await?)))
+    }
+}
+
+/// Returns who calls, as the guard found out.
+fn who<T>(request: &Request<T>) -> Who {
+    // Without a guard nobody could have come here; a name that says so is better than a wrong one.
+    request.extensions().get::<Who>().cloned().unwrap_or_else(|| Who("unknown".to_owned()))
+}
+
+fn version(asked: String) -> Result<String, Status> {
+    match asked.len() {
+        0 => Err(status::bad_field("version", "is missing: ListBundles returns every version")),
+        length if length > VERSION_BYTES_MAX => {
+            Err(status::bad_field("version", "is longer than any name of a version, 128 bytes"))
+        }
+        _ => Ok(asked),
     }
 }
 
@@ -40,5 +107,137 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
     ) -> Result<Response<proto::GetSpendResponse>, Status> {
         let report = self.live.serving().completer.spend_report(SystemTime::now());
         Ok(Response::new(convert::spend(report)))
+    }
+
+    async fn list_bundles(
+        &self,
+        _: Request<proto::ListBundlesRequest>,
+    ) -> Result<Response<proto::ListBundlesResponse>, Status> {
+        let bundles = self.deployer()?.bundles().await.map_err(|error| deploy_status::status(&error))?;
+        let bundles = bundles.into_iter().map(convert::bundle).collect();
+        Ok(Response::new(proto::ListBundlesResponse { bundles }))
+    }
+
+    async fn verify_bundle(
+        &self,
+        request: Request<proto::VerifyBundleRequest>,
+    ) -> Result<Response<proto::VerifyBundleResponse>, Status> {
+        let version = version(request.into_inner().version)?;
+        let report = self.to_the_end(async move |deployer: Arc<Deployer>| {
+            let listed = deployer.verify(&version).await?;
+            let bundles = deployer.bundles().await?;
+            let known = bundles.into_iter().find(|report| report.listed.bundle.name == listed.bundle.name);
+            Ok(known.ok_or(listed))
+        });
+        let bundle = match report.await? {
+            Ok(known) => convert::bundle(known),
+            Err(listed) => convert::verified(listed),
+        };
+        Ok(Response::new(proto::VerifyBundleResponse { bundle: Some(bundle) }))
+    }
+
+    async fn stage_bundle(
+        &self,
+        request: Request<proto::StageBundleRequest>,
+    ) -> Result<Response<proto::StageBundleResponse>, Status> {
+        let who = who(&request);
+        let version = version(request.into_inner().version)?;
+        let change = self.change(Wish::Stage { version }, who).await?;
+        Ok(Response::new(proto::StageBundleResponse { change }))
+    }
+
+    async fn shadow_bundle(
+        &self,
+        request: Request<proto::ShadowBundleRequest>,
+    ) -> Result<Response<proto::ShadowBundleResponse>, Status> {
+        let who = who(&request);
+        let version = version(request.into_inner().version)?;
+        let change = self.change(Wish::Shadow { version }, who).await?;
+        Ok(Response::new(proto::ShadowBundleResponse { change }))
+    }
+
+    async fn canary_bundle(
+        &self,
+        request: Request<proto::CanaryBundleRequest>,
+    ) -> Result<Response<proto::CanaryBundleResponse>, Status> {
+        let who = who(&request);
+        let proto::CanaryBundleRequest { version: asked, reach } = request.into_inner();
+        let version = version(asked)?;
+        let reach = convert::asked_reach(reach).map_err(|problem| status::bad_field("reach", problem))?;
+        let change = self.change(Wish::Canary { version, reach }, who).await?;
+        Ok(Response::new(proto::CanaryBundleResponse { change }))
+    }
+
+    async fn activate_bundle(
+        &self,
+        request: Request<proto::ActivateBundleRequest>,
+    ) -> Result<Response<proto::ActivateBundleResponse>, Status> {
+        let who = who(&request);
+        let version = version(request.into_inner().version)?;
+        let change = self.change(Wish::Activate { version }, who).await?;
+        Ok(Response::new(proto::ActivateBundleResponse { change }))
+    }
+
+    async fn rollback_bundle(
+        &self,
+        request: Request<proto::RollbackBundleRequest>,
+    ) -> Result<Response<proto::RollbackBundleResponse>, Status> {
+        let who = who(&request);
+        let version = Some(request.into_inner().version).filter(|version| !version.is_empty());
+        let version = version.map(self::version).transpose()?;
+        let change = self.change(Wish::Rollback { version }, who).await?;
+        Ok(Response::new(proto::RollbackBundleResponse { change }))
+    }
+
+    async fn forget_bundle(
+        &self,
+        request: Request<proto::ForgetBundleRequest>,
+    ) -> Result<Response<proto::ForgetBundleResponse>, Status> {
+        let who = who(&request);
+        let version = version(request.into_inner().version)?;
+        let change = self.change(Wish::Forget { version }, who).await?;
+        Ok(Response::new(proto::ForgetBundleResponse { change }))
+    }
+
+    async fn reload_config(
+        &self,
+        request: Request<proto::ReloadConfigRequest>,
+    ) -> Result<Response<proto::ReloadConfigResponse>, Status> {
+        let who = who(&request);
+        let reloaded =
+            self.to_the_end(async move |deployer: Arc<Deployer>| deployer.reload_all(who).await).await?;
+        Ok(Response::new(convert::reloaded(reloaded)))
+    }
+
+    async fn get_fleet(
+        &self,
+        _: Request<proto::GetFleetRequest>,
+    ) -> Result<Response<proto::GetFleetResponse>, Status> {
+        let deployer = self.deployer()?;
+        let wanted = deployer.wanted().await.map_err(|error| deploy_status::status(&error))?;
+        let replicas = deployer.replicas().await.map_err(|error| deploy_status::status(&error))?;
+        let now_ms = now_ms();
+        let differences = differences(wanted.as_ref(), &replicas, now_ms);
+        let replicas = replicas.into_iter().zip(differences);
+        Ok(Response::new(proto::GetFleetResponse {
+            wanted: wanted.as_ref().map(convert::wanted),
+            replicas: replicas.map(|(report, differences)| convert::replica(report, differences)).collect(),
+            now_ms,
+        }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<proto::ListEventsRequest>,
+    ) -> Result<Response<proto::ListEventsResponse>, Status> {
+        let most = match request.into_inner().events_max {
+            0 => EVENTS_BY_DEFAULT,
+            most if most <= EVENTS_MAX => most,
+            _ => return Err(status::bad_field("events_max", "is above 1,000")),
+        };
+        let events =
+            self.deployer()?.events(most as usize).await.map_err(|error| deploy_status::status(&error))?;
+        let events = events.into_iter().map(convert::event).collect();
+        Ok(Response::new(proto::ListEventsResponse { events }))
     }
 }

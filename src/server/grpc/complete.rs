@@ -9,6 +9,7 @@ use std::{
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 use tonic::{Request, Status};
+use uuid::Uuid;
 
 use super::{super::failure, timeout};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         outcome::{Failure, FailureKind, Opening, StreamEvent, Streaming},
     },
     config::Config,
-    live::Serving,
+    live::{Picked, Serving},
     routing::admit::admit,
     server::{
         convert::{self, Asked, RawWish},
@@ -35,24 +36,29 @@ pub type Events = BoxStream<'static, Result<proto::StreamCompleteResponse, Statu
 
 /// Makes a whole answer.
 pub async fn complete(
-    serving: &Serving,
+    serving: Arc<Serving>,
     request: Request<proto::CompleteRequest>,
 ) -> Result<proto::CompleteResponse, Status> {
-    let (job, wish) = job(serving, request)?;
-    let config = serving.router.config();
-    match Box::pin(serving.completer.complete(&serving.router, job)).await {
-        Ok(completion) => Ok(convert::completion(completion, wish, config)),
-        Err(failed) => Err(failure::status(*failed, config)),
+    let (job, wish) = job(&serving, request)?;
+    let Picked { config, router, completer } = serving.picked(&job);
+    drop(serving);
+    match Box::pin(completer.complete(router, job)).await {
+        Ok(completion) => Ok(convert::completion(completion, wish, &config)),
+        Err(failed) => Err(failure::status(*failed, &config)),
     }
 }
 
 /// Makes a streamed answer; returns when its first part is there.
-pub async fn stream(serving: &Serving, request: Request<proto::CompleteRequest>) -> Result<Events, Status> {
-    let (job, wish) = job(serving, request)?;
-    let config = serving.router.config();
-    match Box::pin(serving.completer.stream(&serving.router, job)).await {
-        Ok(streaming) => Ok(events(streaming, wish, Arc::clone(config))),
-        Err(failed) => Err(failure::status(*failed, config)),
+pub async fn stream(
+    serving: Arc<Serving>,
+    request: Request<proto::CompleteRequest>,
+) -> Result<Events, Status> {
+    let (job, wish) = job(&serving, request)?;
+    let Picked { config, router, completer } = serving.picked(&job);
+    drop(serving);
+    match Box::pin(completer.stream(router, job)).await {
+        Ok(streaming) => Ok(events(streaming, wish, config)),
+        Err(failed) => Err(failure::status(*failed, &config)),
     }
 }
 
@@ -69,9 +75,9 @@ fn job(serving: &Serving, request: Request<proto::CompleteRequest>) -> Result<(J
         status::bad_request(&error)
     };
     let Asked { chat, draft, paths } = convert::ask(request).map_err(bad_request)?;
-    let prompt =
-        admit(draft, serving.router.config()).map_err(|error| bad_request(paths.in_callers_words(error)))?;
-    Ok((Job { chat: Arc::new(chat), prompt, received, deadline }, wish))
+    let prompt = admit(draft, &serving.config).map_err(|error| bad_request(paths.in_callers_words(error)))?;
+    let decision_id = Uuid::now_v7();
+    Ok((Job { decision_id, chat: Arc::new(chat), prompt, received, deadline }, wish))
 }
 
 /// What of a stream is still to be sent.

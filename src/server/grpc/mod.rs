@@ -18,11 +18,10 @@ use super::{
     proto, status,
 };
 use crate::{
-    live::Live,
+    live::{Live, Serving},
     prompt::Draft,
-    routing::{Router, admit::admit},
+    routing::admit::admit,
     telemetry,
-    traffic::Traffic,
 };
 
 /// Requests of one batch that are in flight at once: enough to keep every session busy, too few
@@ -48,13 +47,13 @@ impl proto::router_service_server::RouterService for RouterGrpc {
         request: Request<proto::RouteRequest>,
     ) -> Result<Response<proto::RouteResponse>, Status> {
         let deadline = deadline(request.metadata());
-        let router = self.live.router();
-        let prompt = admit(Draft::from(request.into_inner()), router.config()).map_err(|error| {
+        let serving = self.live.serving();
+        let prompt = admit(Draft::from(request.into_inner()), &serving.config).map_err(|error| {
             telemetry::refused("bad_request");
             status::bad_request(&error)
         })?;
-        let decision = router.route(&prompt, deadline).await.map_err(|error| status::no_decision(&error))?;
-        self.live.traffic().decided(prompt, &decision);
+        let decision = serving.route(&prompt, deadline).await.map_err(|error| status::no_decision(&error))?;
+        self.live.decided(&serving, prompt, &decision);
         Ok(Response::new(proto::RouteResponse { decision: Some(decision.into()) }))
     }
 
@@ -63,9 +62,9 @@ impl proto::router_service_server::RouterService for RouterGrpc {
         request: Request<proto::RouteBatchRequest>,
     ) -> Result<Response<proto::RouteBatchResponse>, Status> {
         let deadline = deadline(request.metadata());
-        let router = self.live.router();
+        let serving = self.live.serving();
         let requests = request.into_inner().requests;
-        let most = router.config().limits.batch_requests_max;
+        let most = serving.config.limits.batch_requests_max;
         if requests.is_empty() {
             return Err(status::bad_field("requests", "is empty: give at least one request"));
         }
@@ -74,8 +73,8 @@ impl proto::router_service_server::RouterService for RouterGrpc {
             return Err(status::bad_field("requests", &problem));
         }
         let results = stream::iter(requests.into_iter().enumerate())
-            .map(|(at, request)| route_item(&router, self.live.traffic(), at, request, deadline))
-            .buffered(BATCH_IN_FLIGHT.min(router.config().classifier.queue_max))
+            .map(|(at, request)| route_item(&self.live, &serving, at, request, deadline))
+            .buffered(BATCH_IN_FLIGHT.min(serving.config.classifier.queue_max))
             .collect()
             .await;
         Ok(Response::new(proto::RouteBatchResponse { results }))
@@ -85,7 +84,7 @@ impl proto::router_service_server::RouterService for RouterGrpc {
         &self,
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<proto::CompleteResponse>, Status> {
-        complete::complete(&self.live.serving(), request).await.map(Response::new)
+        complete::complete(self.live.serving(), request).await.map(Response::new)
     }
 
     type StreamCompleteStream = complete::Events;
@@ -94,7 +93,7 @@ impl proto::router_service_server::RouterService for RouterGrpc {
         &self,
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<complete::Events>, Status> {
-        complete::stream(&self.live.serving(), request).await.map(Response::new)
+        complete::stream(self.live.serving(), request).await.map(Response::new)
     }
 
     async fn report_feedback(
@@ -110,8 +109,8 @@ impl proto::router_service_server::RouterService for RouterGrpc {
 }
 
 async fn route_item(
-    router: &Router,
-    traffic: &Traffic,
+    live: &Live,
+    serving: &Arc<Serving>,
     at: usize,
     request: proto::RouteRequest,
     deadline: Option<Instant>,
@@ -119,14 +118,14 @@ async fn route_item(
     use proto::route_result::Outcome;
     // Rules and cache never wait: without this a large batch would hold the reactor's thread.
     tokio::task::yield_now().await;
-    let outcome = match admit(Draft::from(request), router.config()) {
+    let outcome = match admit(Draft::from(request), &serving.config) {
         Err(error) => {
             telemetry::refused("bad_request");
             Outcome::Error(status::bad_item(at, &error))
         }
-        Ok(prompt) => match router.route(&prompt, deadline).await {
+        Ok(prompt) => match serving.route(&prompt, deadline).await {
             Ok(decision) => {
-                traffic.decided(prompt, &decision);
+                live.decided(serving, prompt, &decision);
                 Outcome::Decision(decision.into())
             }
             Err(error) => Outcome::Error(status::failed_item(&error)),

@@ -18,6 +18,7 @@ use axum::{
 use futures::StreamExt;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 use super::{
     errors::{Dialect, Problem, What},
@@ -30,7 +31,7 @@ use crate::{
         dialect::{Incoming, anthropic, openai},
     },
     config::{BETA_MAX, is_beta},
-    live::{Live, Serving},
+    live::{Live, Picked, Serving},
     prompt::{Draft, Prompt},
     routing::admit::{BadRequest, admit},
     telemetry,
@@ -48,7 +49,7 @@ const UNREAD_FACTOR: usize = 4;
 
 /// What a request asks to be completed.
 pub struct Asked {
-    pub serving: Arc<Serving>,
+    pub picked: Picked,
     pub job: Job,
     pub stream: bool,
     pub include_usage: bool,
@@ -69,8 +70,9 @@ pub async fn completion(live: &Live, request: Request, dialect: Dialect) -> Resu
     draft.model = Some(model);
     let (prompt, hints) = admitted(&serving, &headers, draft, Words::Dialect(dialect))?;
     let deadline = hints.timeout.and_then(|timeout| received.checked_add(timeout));
-    let job = Job { chat: Arc::new(chat), prompt, received, deadline };
-    Ok(Asked { serving, job, stream, include_usage })
+    let decision_id = Uuid::now_v7();
+    let job = Job { decision_id, chat: Arc::new(chat), prompt, received, deadline };
+    Ok(Asked { picked: serving.picked(&job), job, stream, include_usage })
 }
 
 /// Whose names a caller uses for what it set.
@@ -89,8 +91,8 @@ pub fn admitted(
     words: Words,
 ) -> Result<(Prompt, Hints), Problem> {
     let hints = Hints::read(headers, &mut draft, |field| words.of(field)).map_err(refused)?;
-    let prompt = admit(draft, serving.router.config())
-        .map_err(|bad| refused(words.rename(hints.in_callers_words(bad))))?;
+    let prompt =
+        admit(draft, &serving.config).map_err(|bad| refused(words.rename(hints.in_callers_words(bad))))?;
     Ok((prompt, hints))
 }
 
@@ -158,7 +160,7 @@ pub struct BodyMax {
 
 impl BodyMax {
     fn configured(serving: &Serving) -> Self {
-        Self { bytes: serving.router.config().server.message_bytes_max, limit: "server.message_bytes_max" }
+        Self { bytes: serving.config.server.message_bytes_max, limit: "server.message_bytes_max" }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
         dialect::openai::{self, ChunkHead},
         outcome::{Completion, Opening, Streaming, Summary},
     },
-    live::Live,
+    live::{Live, Picked},
 };
 
 /// Answers a chat completion.
@@ -37,14 +37,15 @@ pub async fn completions(State(live): State<Arc<Live>>, request: Request) -> Res
 }
 
 async fn answer(live: &Live, request: Request) -> Result<Response, Problem> {
-    let Asked { serving, job, stream, include_usage } = completion(live, request, Dialect::OpenAi).await?;
+    let Asked { picked, job, stream, include_usage } = completion(live, request, Dialect::OpenAi).await?;
+    let Picked { router, completer, .. } = picked;
     let mut head = HeaderMap::new();
     if stream {
-        let Streaming { opening, events } = Box::pin(serving.completer.stream(&serving.router, job)).await?;
+        let Streaming { opening, events } = Box::pin(completer.stream(router, job)).await?;
         headers::add_opening(&opening, &mut head);
         return Ok(stream::answer(head, events, Chunks::new(&opening, include_usage)));
     }
-    let Completion { answer, summary } = Box::pin(serving.completer.complete(&serving.router, job)).await?;
+    let Completion { answer, summary } = Box::pin(completer.complete(router, job)).await?;
     headers::add_summary(&summary, &answer.dropped_parameters, &mut head);
     Ok(json_answer(head, &whole(answer, &summary)))
 }

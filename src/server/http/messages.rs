@@ -23,7 +23,7 @@ use crate::{
         outcome::{Completion, Opening, Streaming, Summary},
     },
     config::{Config, Protocol},
-    live::Live,
+    live::{Live, Picked},
     prompt::TargetRef,
 };
 
@@ -33,20 +33,19 @@ pub async fn messages(State(live): State<Arc<Live>>, request: Request) -> Respon
 }
 
 async fn answer(live: &Live, request: Request) -> Result<Response, Problem> {
-    let Asked { serving, job, stream, .. } = completion(live, request, Dialect::Anthropic).await?;
+    let Asked { picked, job, stream, .. } = completion(live, request, Dialect::Anthropic).await?;
+    let Picked { config, router, completer } = picked;
     let chat = Arc::clone(&job.chat);
     let mut head = HeaderMap::new();
     if stream {
-        let Streaming { mut opening, events } =
-            Box::pin(serving.completer.stream(&serving.router, job)).await?;
-        let lost = lost(&chat, &opening.target, serving.router.config());
+        let Streaming { mut opening, events } = Box::pin(completer.stream(router, job)).await?;
+        let lost = lost(&chat, &opening.target, &config);
         opening.dropped_parameters.extend(lost);
         headers::add_opening(&opening, &mut head);
         return Ok(stream::answer(head, events, Events::new(&opening)));
     }
-    let Completion { mut answer, summary } =
-        Box::pin(serving.completer.complete(&serving.router, job)).await?;
-    answer.dropped_parameters.extend(lost(&chat, &summary.target, serving.router.config()));
+    let Completion { mut answer, summary } = Box::pin(completer.complete(router, job)).await?;
+    answer.dropped_parameters.extend(lost(&chat, &summary.target, &config));
     headers::add_summary(&summary, &answer.dropped_parameters, &mut head);
     let id = message_id(&summary.decision.decision_id);
     Ok(json_answer(head, &message(&answer, &summary.target.model, &id)))

@@ -36,8 +36,8 @@ async fn decide(live: &Live, request: Request) -> Result<Response, Problem> {
     let draft = draft(body).map_err(refused)?;
     let (prompt, hints) = admitted(&serving, &request_headers, draft, Words::Draft)?;
     let deadline = hints.timeout.and_then(|timeout| received.checked_add(timeout));
-    let decision = serving.router.route(&prompt, deadline).await?;
-    live.traffic().decided(prompt, &decision);
+    let decision = serving.route(&prompt, deadline).await?;
+    live.decided(&serving, prompt, &decision);
     let mut head = HeaderMap::new();
     headers::add_decision(&decision, &mut head);
     headers::add_target(&decision.target, &decision.tier, &mut head);

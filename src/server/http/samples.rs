@@ -42,6 +42,8 @@ pub fn decision() -> Arc<Decision> {
         baseline_cost_usd: 0.2,
         propensity: 1.0,
         explored: false,
+        canary: false,
+        unscored: None,
         timings: Timings::default(),
         switched_from: None,
         switch_cost_usd: 0.0,

@@ -1,7 +1,7 @@
 //! `pointsman eval --traffic`: what another configuration, bundle or quality would have decided for logged requests.
 
-mod notes;
-mod output;
+pub mod notes;
+pub mod output;
 
 use std::{io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use super::super::{
 use crate::{
     config::Config,
     evaluation::{off_policy::WEIGHT_MAX, what_if},
+    live::{self, LiveError},
     routing::{
         Router,
         classifier::{Classifier, OnnxClassifier},
@@ -212,6 +213,7 @@ pub fn run(arguments: &TrafficArguments, settings: &Settings, config: Config) ->
         peculiarities: &peculiarities,
         undecided: &aligned.undecided,
         quality_given: !arguments.quality.is_empty(),
+        sampled_by: "--sample",
         seed: settings.seed,
     };
     let outcome = Outcome {
@@ -262,14 +264,16 @@ fn classifier(
     if !config.classifier.enabled {
         return Ok(None);
     }
-    let onnx = OnnxClassifier::load(&config.classifier).map_err(crate::live::LiveError::from)?;
+    let onnx = live::resolved(&config.classifier)
+        .map_err(LiveError::from)
+        .and_then(|config| OnnxClassifier::load(&config).map_err(LiveError::from))?;
     let texts_max = rows as u64 + OTHER_TEXTS_MAX;
     let once = ScoredOnce::new(Arc::new(onnx), texts_max, runtime.handle().clone());
     Ok(Some(Arc::new(once)))
 }
 
-/// Returns a router with an empty memory of sessions.
-fn router(
+/// Returns a router with an empty memory of sessions, that serves nobody.
+pub fn router(
     config: &Config,
     quality: f64,
     classifier: Option<&Arc<dyn Classifier>>,
@@ -281,7 +285,8 @@ fn router(
     Ok(Arc::new(Router::new(Arc::new(config), classifier.cloned(), sessions, health, GENERATION)?))
 }
 
-fn gather(
+/// Reads a log and keeps at most so many records of it, with a count on a terminal.
+pub fn gather(
     runtime: &tokio::runtime::Runtime,
     source: &Source,
     selection: &Selection,

@@ -26,12 +26,15 @@ pub struct Findings<'a> {
     pub peculiarities: &'a Peculiarities,
     pub undecided: &'a BTreeMap<String, usize>,
     pub quality_given: bool,
+    /// The option that says how many records are replayed.
+    pub sampled_by: &'a str,
     pub seed: u64,
 }
 
 /// Returns the notes, those on what was left out first.
 pub fn notes(findings: &Findings<'_>) -> Vec<String> {
-    let Findings { config, rows, before, counts, peculiarities, undecided, quality_given, seed } = findings;
+    let Findings { config, rows, before, counts, peculiarities, undecided, quality_given, sampled_by, seed } =
+        findings;
     let Counts { read, without_text, passed_over, duplicates, .. } = **counts;
     let Peculiarities { redacted, cut, own_quality, fixed, fixed_unknown, explored, .. } = **peculiarities;
     let mut notes = Vec::new();
@@ -47,7 +50,7 @@ pub fn notes(findings: &Findings<'_>) -> Vec<String> {
     note(
         passed_over,
         format!(
-            "a sample: {passed_over} records were passed over, whole sessions as far as possible (--sample, seed {seed})"
+            "a sample: {passed_over} records were passed over, whole sessions as far as possible ({sampled_by}, seed {seed})"
         ),
     );
     note(duplicates, format!("{duplicates} records were in the export twice"));

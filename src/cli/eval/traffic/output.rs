@@ -112,7 +112,7 @@ impl Outcome<'_> {
         summary(&mut text, &self.what_if);
         for change in &self.what_if.settings {
             let _ = writeln!(text, "\n{STRONG}{}{RESET}", change.name);
-            grid(&mut text, &change.confusion);
+            grid(&mut text, &change.confusion, "logged \\ chosen");
             off_policy(&mut text, &change.off_policy);
         }
         let _ = writeln!(
@@ -149,7 +149,8 @@ impl Outcome<'_> {
     }
 }
 
-fn summary(text: &mut String, what_if: &WhatIf) {
+/// Writes the settings beside the log.
+pub fn summary(text: &mut String, what_if: &WhatIf) {
     let rows = table::summary(what_if);
     let label = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
     let cells = |at: usize, title: &str| {
@@ -173,12 +174,11 @@ fn summary(text: &mut String, what_if: &WhatIf) {
     }
 }
 
-/// Counts of each logged tier by the tier that would be chosen.
-fn grid(text: &mut String, grid: &Grid) {
-    let label =
-        grid.logged.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("logged \\ chosen".len());
+/// Writes counts of each tier of a row by the tier of a column; `corner` says what these are.
+pub fn grid(text: &mut String, grid: &Grid, corner: &str) {
+    let label = grid.logged.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(corner.len());
     let widths: Vec<usize> = grid.chosen.iter().map(|name| name.chars().count().max(7)).collect();
-    let _ = write!(text, "  {LABEL}{:<label$}", "logged \\ chosen");
+    let _ = write!(text, "  {LABEL}{corner:<label$}");
     for (name, width) in grid.chosen.iter().zip(&widths) {
         let _ = write!(text, "  {name:>width$}");
     }
