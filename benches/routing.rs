@@ -13,6 +13,11 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pointsman::{
     config::{Config, ExploreConfig, TrafficConfig, default_config, read_text},
+    live::{
+        Live, Next, Running, Serving,
+        observe::{Observer, Watching},
+        rollout::BundleRef,
+    },
     prompt::{Decision, Draft, Intent, Message, Prompt, Role, Source, TokenCountSource},
     routing::{
         Router,
@@ -250,7 +255,7 @@ fn logging(criterion: &mut Criterion) {
     config.traffic.flush = Duration::from_millis(5);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let router = router(config.clone(), None);
-    let traffic = Traffic::start(Arc::new(config.clone()));
+    let traffic = Traffic::start(&config);
     let mut group = criterion.benchmark_group("logging");
     group.warm_up_time(LOG_MEASURE).measurement_time(LOG_MEASURE).sample_size(10);
     for (name, text) in [("200 chars", text(ENGLISH, 200)), ("300,000 chars", long_text())] {
@@ -263,7 +268,7 @@ fn logging(criterion: &mut Criterion) {
                     let prompts = vec![prompt.clone(); left.min(LOGGED_AT_ONCE) as usize];
                     left -= prompts.len() as u64;
                     let started = Instant::now();
-                    prompts.into_iter().for_each(|prompt| traffic.decided(prompt, &decision));
+                    prompts.into_iter().for_each(|prompt| traffic.decided(&config, prompt, &decision));
                     took += started.elapsed();
                     while traffic.status().waiting > 0 {
                         std::thread::sleep(Duration::from_millis(1));
@@ -308,6 +313,81 @@ fn route(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// What a request pays for bundles that can be exchanged: who decides it, and that it is counted.
+fn live(criterion: &mut Criterion) {
+    telemetry::init_metrics();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let mut config = default_config();
+    config.traffic.enabled = false;
+    let live = Live::start(config).expect("the built-in configuration serves");
+    live.load_classifier().expect("the bundle in the binary loads");
+    let alone = live.serving();
+    let trial = |name: &str| {
+        let classifier = alone.active.router.classifier_handle().cloned();
+        Running { bundle: BundleRef { name: Arc::from(name), sha256: None }, classifier }
+    };
+    let canary = Some((trial("canary"), 0.5));
+    let beside_canary = live.exchange(|before| Next { canary, ..Next::of(before) }).expect("it fits");
+    let shadow = Some(trial("shadow"));
+    let next = |before: &Serving| Next { canary: None, shadow, ..Next::of(before) };
+    let beside_shadow = live.exchange(next).expect("it fits");
+
+    let mut prompt = prompt(&text_of_tokens(20), &alone.config);
+    prompt.context.tenant = "acme".to_owned();
+    prompt.context.session_id = "session-1".to_owned();
+    let mut group = criterion.benchmark_group("live");
+    let id = uuid::Uuid::now_v7();
+    for (name, serving) in [("alone", &alone), ("beside a canary", &beside_canary)] {
+        group.bench_function(BenchmarkId::new("pick", name), |bencher| {
+            bencher.iter(|| Arc::as_ptr(black_box(serving).pick(black_box(&prompt.context), id)));
+        });
+    }
+    // The shadow's queue is soon full: what is measured is mostly a drop, as under load.
+    let cases = [
+        ("alone", &alone, 0.0),
+        ("beside a canary", &beside_canary, 0.0),
+        ("beside a shadow of a tenth", &beside_shadow, 0.1),
+        ("beside a shadow of all", &beside_shadow, 1.0),
+    ];
+    for (name, serving, sample) in cases {
+        let decision = runtime.block_on(serving.route(&prompt, None)).expect("there are targets");
+        assert_eq!(decision.unscored, None);
+        let observer = Observer::default();
+        observer.exchanged(watching(serving, sample));
+        // Each request of its own session, or all would be in the sample or none.
+        let prompts: Vec<Prompt> = (0..1000)
+            .map(|session: u32| {
+                let mut prompt = prompt.clone();
+                prompt.context.session_id = session.to_string();
+                prompt
+            })
+            .collect();
+        let mut at = 0;
+        group.bench_function(BenchmarkId::new("observe", name), |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % prompts.len();
+                observer.decided(black_box(&prompts[at]), black_box(&decision));
+            });
+        });
+    }
+    group.finish();
+}
+
+fn watching(serving: &Serving, shadow_sample: f64) -> Watching {
+    let mut config = Config::clone(&serving.config);
+    config.rollout.shadow_sample = shadow_sample;
+    let canary = serving.canary.as_ref().map(|canary| (canary.served.bundle.clone(), canary.share));
+    let shadow = serving.shadow.as_ref();
+    Watching {
+        generation: serving.generation,
+        config: Arc::new(config),
+        active: serving.active.bundle.clone(),
+        canary,
+        shadow: shadow.map(|shadow| (shadow.bundle.clone(), Arc::clone(&shadow.router))),
+        since_ms: 0,
+    }
 }
 
 fn router(config: Config, classifier: Option<Arc<dyn Classifier>>) -> Router {
@@ -473,6 +553,6 @@ criterion_group! {
         .measurement_time(MEASURE)
         .sample_size(SAMPLES)
         .without_plots();
-    targets = rules, tokenize, policy, intents, language, redaction, signals, logging, route
+    targets = rules, tokenize, policy, intents, language, redaction, signals, logging, route, live
 }
 criterion_main!(benches);

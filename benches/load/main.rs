@@ -9,23 +9,17 @@ mod drive;
 #[path = "../measure/mod.rs"]
 mod measure;
 mod report;
+mod servers;
 mod tally;
 mod texts;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use tempfile::TempDir;
 use tonic::transport::Endpoint;
 
 use drive::{Arrivals, Ask, Cell, Group};
-use measure::process::{Process, ProcessError, SpawnedServer};
+use measure::process::ProcessError;
 use report::Report;
 use texts::Texts;
 
@@ -60,7 +54,17 @@ struct Arguments {
     /// Whether the spawned server keeps a traffic log, in a folder of its own; both: two servers in turn, one
     /// without and one with it.
     #[arg(long, value_enum, default_value = "off")]
-    traffic: Log,
+    traffic: Either,
+    /// Whether a bundle scores beside the active one on the spawned server; both: two servers in turn, one without
+    /// and one with it.
+    #[arg(long, value_enum, default_value = "off", requires = "spawn")]
+    shadow: Either,
+    /// The bundle that scores beside the active one [default: the shipped one, once more].
+    #[arg(long, value_name = "FOLDER", requires = "shadow")]
+    shadow_bundle: Option<PathBuf>,
+    /// Share of requests that it scores too.
+    #[arg(long, default_value = "0.1", value_parser = share)]
+    shadow_sample: f64,
     /// How often everything is measured, in turn.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -109,7 +113,9 @@ Examples:
   cargo bench --bench load -- --path classifier --concurrency 64 --seconds 60
   cargo bench --bench load -- --path classifier --mode open --rate 300
   cargo bench --bench load -- --spawn target/release/pointsman --traffic both --rounds 5 \
-    --path fast,cached --mode open --rate 2000";
+    --path fast,cached --mode open --rate 2000
+  cargo bench --bench load -- --spawn target/release/pointsman --shadow both --rounds 5 \
+    --path classifier,mixed --mode open --rate 150";
 
 const HINT: &str =
     "load: no server to load. Start one with --spawn target/release/pointsman, or name one with --address.";
@@ -129,12 +135,22 @@ enum Traffic {
     FastUnderLoad,
 }
 
-/// Whether a spawned server logs what it decides.
+/// Whether a spawned server does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Log {
+enum Either {
     Off,
     On,
     Both,
+}
+
+impl Either {
+    fn each(self) -> &'static [bool] {
+        match self {
+            Self::Off => &[false],
+            Self::On => &[true],
+            Self::Both => &[false, true],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -177,7 +193,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), LoadError> {
-    let servers = servers(arguments)?;
+    let servers = servers::servers(arguments)?;
     let texts = Arc::new(Texts::new());
     let mut report = Report::new(arguments.json);
     let outcome = (0..arguments.rounds).try_for_each(|_| {
@@ -191,52 +207,6 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
     // What was measured before a server went away is worth its line.
     report.finish();
     outcome
-}
-
-/// Who is loaded.
-struct Loaded {
-    /// What its rows are told apart by.
-    mark: &'static str,
-    endpoint: Endpoint,
-    process: Option<Process>,
-    /// Stopped, and its folder removed, when the run ends.
-    _spawned: Option<(SpawnedServer, TempDir)>,
-}
-
-fn servers(arguments: &Arguments) -> Result<Vec<Loaded>, LoadError> {
-    let Some(binary) = &arguments.spawn else {
-        let address = arguments.address.clone().unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-        let endpoint = endpoint(&address)?;
-        drive::probe(&endpoint).map_err(|why| LoadError::Server { address, why })?;
-        let process = arguments.pid.map(Process);
-        return Ok(vec![Loaded { mark: "", endpoint, process, _spawned: None }]);
-    };
-    let logs: &[bool] = match arguments.traffic {
-        Log::Off => &[false],
-        Log::On => &[true],
-        Log::Both => &[false, true],
-    };
-    logs.iter().map(|&logs| spawn(binary, arguments.config.as_deref(), logs)).collect()
-}
-
-/// Starts a server on a free port, with all that it keeps in a folder of its own.
-fn spawn(binary: &Path, config: Option<&Path>, logs: bool) -> Result<Loaded, LoadError> {
-    let folder = tempfile::tempdir().map_err(|error| LoadError::Io { what: "making a folder", error })?;
-    let mut command = Command::new(binary);
-    command.args(["--log-level", "warn", "serve"]).env("XDG_STATE_HOME", folder.path());
-    command.args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--admin-listen", "off"]);
-    if !logs {
-        command.arg("--no-traffic");
-    }
-    if let Some(config) = config {
-        command.arg("--config").arg(config);
-    }
-    let (server, [address]) = SpawnedServer::start_announcing(&mut command, ["gRPC"])?;
-    let endpoint = endpoint(&format!("http://{address}"))?;
-    let ready_after = server.wait_until_serving(&endpoint)?;
-    anstream::eprintln!("server at {address} ready after {} ms", ready_after.as_millis());
-    let process = Some(Process(server.pid()));
-    Ok(Loaded { mark: if logs { " +log" } else { "" }, endpoint, process, _spawned: Some((server, folder)) })
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, LoadError> {
@@ -298,6 +268,11 @@ fn count(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|count| (1..=COUNT_MAX).contains(count))
         .ok_or_else(|| format!("expected a number from 1 to {COUNT_MAX}"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -3,12 +3,35 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
-use pointsman::{config::read_text, routing::classifier::OnnxClassifier};
+use pointsman::{
+    config::read_text,
+    prompt::Draft,
+    routing::{
+        Router,
+        admit::admit,
+        classifier::{
+            Available, Beside, Checks, Classifier, Excerpt, Loading, OnnxClassifier, Probe, SessionError,
+            Unfit,
+        },
+        health::TargetHealth,
+        sessions::Sessions,
+    },
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use crate::support::{
+    PATIENCE, load_bundle, loading,
+    onnx::{Fault, LEVELS, TinyBundle},
+};
 
 const FILES: [&str; 5] = ["manifest.json", "model.onnx", "tokenizer.json", "golden.jsonl", "background.f32"];
 
@@ -143,7 +166,7 @@ fn an_embedding_that_is_no_number_is_refused_where_examples_could_be_compared_wi
     copy.load().unwrap();
     copy.edit(|manifest| manifest["embedding"] = json!({"width": 4, "background": {"rows": 1}}));
     copy.replace("background.f32", &[1.0_f32, 0.0, 0.0, 0.0].map(f32::to_le_bytes).concat());
-    copy.refused("bundle model.onnx: output embedding has length NaN on golden line 1, 1 expected");
+    copy.refused("bundle model.onnx: output embedding holds NaN on golden line 1");
 }
 
 #[test]
@@ -233,4 +256,192 @@ fn a_tokenizer_of_another_model_is_refused() {
     copy.replace("tokenizer.json", other.to_string().as_bytes());
     let error = copy.load().unwrap_err();
     assert!(error.contains("golden.jsonl") || error.contains("model.onnx"), "{error}");
+}
+
+#[test]
+fn tiny_bundles_score_as_their_words_say() {
+    let tiny = || TinyBundle::new("1.0.0");
+    for bundle in [tiny(), tiny().random(3).background(), tiny().always("complex"), tiny().slow(1)] {
+        let folder = tempfile::tempdir().unwrap();
+        bundle.write(folder.path());
+        load_bundle(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Loads the bundle beside nothing, with all the memory there is.
+fn load(folder: &Path) -> Result<OnnxClassifier, (Unfit, String)> {
+    load_bundle(folder).map_err(|error| (error.unfit(), error.to_string()))
+}
+
+#[test]
+fn every_kind_of_bad_bundle_is_refused_with_its_reason() {
+    use Unfit as R;
+    let cases = [
+        (Fault::Missing("manifest.json"), R::Unreadable, "manifest.json"),
+        (Fault::Missing("model.onnx"), R::Unreadable, "model.onnx"),
+        (Fault::Missing("tokenizer.json"), R::Unreadable, "tokenizer.json"),
+        (Fault::Missing("golden.jsonl"), R::Unreadable, "golden.jsonl"),
+        (Fault::NotListed("tokenizer.json"), R::NotListed, "tokenizer.json: is not listed"),
+        (Fault::ManifestBroken, R::Manifest, "bundle manifest.json: EOF"),
+        (Fault::FormatOfTheFuture, R::Format, "format 2, this version reads format 1"),
+        (Fault::HalfCopied("model.onnx"), R::Length, "bundle model.onnx: "),
+        (Fault::HalfCopied("golden.jsonl"), R::Length, "copy the bundle again"),
+        (Fault::ByteFlipped("model.onnx"), R::Sha256, "bundle model.onnx: sha256 is"),
+        (Fault::ByteFlipped("golden.jsonl"), R::Sha256, "copy the bundle again"),
+        (Fault::ModelTruncated, R::Graph, "bundle model.onnx: is no ONNX graph, or not all of one"),
+        (Fault::OpsetOfTheFuture, R::Opset, "was written for opset 99 (format 8) of ONNX"),
+        (Fault::WeightsElsewhere, R::Graph, "tensor \"level_weights\" lies in another file"),
+        (Fault::OutputRenamed, R::Outputs, "has no output intent_logits"),
+        (Fault::OutputTooWide, R::Outputs, "float32 [batch, 15] expected by the manifest"),
+        (Fault::OutputOfAnotherRank, R::Outputs, "float32 [batch, 15] expected by the manifest"),
+        (Fault::ScoresNotANumber, R::NotFinite, "output intent_logits holds NaN on golden line 1"),
+        (Fault::Huge, R::TooLarge, "model.onnx: 68719476736 bytes, at most 2147483648 are read"),
+        (
+            Fault::LinkOutside("model.onnx"),
+            R::Outside,
+            "model.onnx: is a link that leaves the bundle's folder",
+        ),
+        (Fault::LinkOutside("golden.jsonl"), R::Outside, "put the file itself there"),
+        (Fault::TokenizerOfAnother, R::Tokenizer, "it is the tokenizer of another model"),
+        (Fault::TokenizerShuffled, R::Tokenizer, "(golden.jsonl line 1: is read as other 4 ids)"),
+        (Fault::TokenizerTooLarge, R::Tokenizer, "it is the tokenizer of another model"),
+        (Fault::TokenizerBroken, R::Tokenizer, "bundle tokenizer.json: "),
+        (
+            Fault::GoldenOfAnother,
+            R::Golden,
+            "line 3 (golden_2): sufficiency of simple is 0.01799, expected 0.5",
+        ),
+        (Fault::GoldenEmpty, R::Golden, "holds no sample"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (at, (fault, expected, because)) in cases.into_iter().enumerate() {
+        let version = format!("1.0.{at}");
+        let bundle = TinyBundle::new(&version).fault(fault).write_under(folder.path());
+        let (unfit, why) = load(&bundle).map(drop).expect_err(because);
+        assert_eq!(unfit, expected, "{fault:?}: {why}");
+        assert!(why.contains(because), "{fault:?}: {why:?} does not say {because:?}");
+    }
+}
+
+#[test]
+fn files_that_are_too_large_only_together_are_refused_before_any_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyBundle::new("1.0.0").write(folder.path());
+    let path = folder.path().join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for file in ["model.onnx", "tokenizer.json"] {
+        manifest["files"][file]["bytes"] = json!(2_u64 << 30);
+    }
+    fs::write(&path, manifest.to_string()).unwrap();
+    let (unfit, why) = load(folder.path()).map(drop).unwrap_err();
+    assert_eq!(unfit, Unfit::TooLarge, "{why}");
+    assert!(why.contains("bytes together, at most 3221225472"), "{why}");
+}
+
+#[test]
+fn a_bundle_that_does_not_fit_into_memory_is_refused_before_its_model_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyBundle::new("1.0.0").fault(Fault::Missing("model.onnx")).write(folder.path());
+    let checks = Checks { memory: Available::Bytes(5_000_000), beside: None };
+    let error = OnnxClassifier::load_verified(&loading(folder.path()), &checks).map(drop).unwrap_err();
+    assert_eq!(error.unfit(), Unfit::Memory, "{error}");
+    let error = error.to_string();
+    assert!(error.contains("(sessions: 1)") && error.contains("5 MB are left"), "{error}");
+}
+
+#[test]
+fn another_manifest_than_the_wanted_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyBundle::new("1.0.0").write(folder.path());
+    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
+    let sha256: String = Sha256::digest(manifest).iter().map(|byte| format!("{byte:02x}")).collect();
+    let load = |sha256: &str| {
+        let loading = Loading { manifest_sha256: Some(sha256), ..loading(folder.path()) };
+        OnnxClassifier::load_verified(&loading, &Checks { memory: Available::Enough, beside: None }).map(drop)
+    };
+    load(&sha256).unwrap();
+    TinyBundle::new("1.0.0").always("complex").write(folder.path());
+    let error = load(&sha256).unwrap_err();
+    assert_eq!(error.unfit(), Unfit::Sha256);
+    assert!(error.to_string().contains("bundle manifest.json: sha256 is"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyBundle::new("1.0.0").fault(Fault::Missing("model.onnx")).write(folder.path());
+    std::os::unix::net::UnixListener::bind(folder.path().join("model.onnx")).unwrap();
+    let (unfit, why) = load(folder.path()).map(drop).unwrap_err();
+    assert_eq!(unfit, Unfit::Unreadable);
+    assert!(why.contains("is no plain file"), "{why}");
+}
+
+#[test]
+fn labels_that_the_configuration_does_not_know_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyBundle::new("1.0.0").name("other").intents(&["gossip", "other"]).levels(&LEVELS).write(folder.path());
+    let classifier: Arc<dyn Classifier> = Arc::new(load(folder.path()).unwrap());
+    assert_eq!(&*classifier.describe().name, "other");
+    let config = read_text("").unwrap();
+    let (sessions, health) = (Sessions::new(&config.sessions), TargetHealth::new(config.targets.len()));
+    let (sessions, health) = (Arc::new(sessions), Arc::new(health));
+    let error = Router::new(Arc::new(config), Some(classifier), sessions, health, 1).map(drop).unwrap_err();
+    assert_eq!(error.unfit(), Unfit::Labels, "{error}");
+}
+
+/// Writes and loads a bundle, compared with a running one.
+fn beside(running: &TinyBundle, new: &TinyBundle, ratio_max: f64) -> Result<Probe, SessionError> {
+    let folder = tempfile::tempdir().unwrap();
+    let running = load(&running.write_under(folder.path())).unwrap();
+    let beside = Some(Beside { running: Arc::new(running), ratio_max });
+    let new = new.write_under(folder.path());
+    let checks = Checks { memory: Available::Measured, beside };
+    Ok(OnnxClassifier::load_verified(&loading(&new), &checks)?.probe)
+}
+
+#[test]
+fn a_bundle_that_is_much_slower_than_the_running_one_is_refused() {
+    let (fast, slow) = (TinyBundle::new("1.0.0"), TinyBundle::new("1.1.0").slow(20));
+    let error = beside(&fast, &slow, 2.0).unwrap_err();
+    assert_eq!(error.unfit(), Unfit::Latency);
+    assert!(error.to_string().contains("at most 2 times as long"), "{error}");
+    assert!(
+        matches!(beside(&slow, &fast, 2.0).unwrap(), Probe::Timed { new_us, running_us } if new_us < running_us)
+    );
+    // Both are quick: many times next to nothing is next to nothing.
+    assert!(matches!(beside(&fast, &TinyBundle::new("1.2.0"), 1.0).unwrap(), Probe::Timed { .. }));
+}
+
+#[test]
+fn load_on_the_running_bundle_does_not_make_the_new_one_look_slow() {
+    const CLIENTS: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let running = load(&TinyBundle::new("1.0.0").slow(2).write_under(folder.path())).unwrap();
+    let running: Arc<dyn Classifier> = Arc::new(running);
+    let new = TinyBundle::new("1.1.0").slow(2).write_under(folder.path());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| hammer(running.as_ref(), &stop));
+        }
+        let beside = Some(Beside { running: Arc::clone(&running), ratio_max: 2.0 });
+        let checks = Checks { memory: Available::Measured, beside };
+        let loaded = OnnxClassifier::load_verified(&loading(&new), &checks);
+        stop.store(true, Ordering::Relaxed);
+        // A machine that is busy with other things may leave no time to compare, and never a reason to refuse.
+        let probe = loaded.map(|loaded| loaded.probe).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(probe, Probe::Timed { .. } | Probe::TooBusy), "{probe:?}");
+    });
+}
+
+/// Asks again as soon as an answer is there.
+fn hammer(classifier: &dyn Classifier, stop: &AtomicBool) {
+    let prompt = admit(Draft::from_text("code complex"), &read_text("").unwrap()).unwrap();
+    let excerpt = Excerpt::of(&prompt, &classifier.describe().input);
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(answer) = classifier.submit(excerpt.clone(), Instant::now() + PATIENCE) {
+            let _ = answer.blocking_recv();
+        }
+    }
 }

@@ -462,10 +462,10 @@ fn asking_where_nobody_listens_is_one_clear_error() {
 }
 
 #[test]
-fn the_admin_listener_is_kept_on_loopback() {
+fn an_admin_listener_elsewhere_asks_who_calls() {
     let output = pointsman(&["serve", "--admin-listen", "0.0.0.0:0"], b"");
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("keep it on loopback"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("give server.admin.tokens"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -4,19 +4,26 @@
 
 mod admin;
 mod bundle;
+mod bundle_store;
 mod cli;
 mod complete_grpc;
 mod default_rules;
+mod deployed;
 mod eval;
+mod exchange;
 mod faults;
 mod feedback;
+mod fleet;
 mod health;
 mod http;
 mod intents;
 mod languages;
 mod layout;
 mod learning;
+mod live_admin;
+mod live_swaps;
 mod proto;
+mod replicas;
 mod route;
 mod saturation;
 mod support;

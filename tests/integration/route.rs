@@ -64,7 +64,7 @@ async fn a_decision_is_complete() {
     assert_eq!(decision.prompt_tokens_source(), TokenCountSource::Tokenizer);
     assert!((30..80).contains(&decision.prompt_tokens), "{}", decision.prompt_tokens);
     assert!(decision.timings.unwrap().inference_us > 0);
-    assert_eq!(decision.config_generation, 1);
+    assert_eq!(decision.config_generation, server.live.serving().generation);
     server.stop().await.unwrap();
 }
 
@@ -144,7 +144,7 @@ async fn a_plan_leaves_it_to_the_caller_to_say_who_answered() {
         let server = TestServer::start(config, Some(strong)).await;
         let router = server.live.router();
         let prompt = admit(draft.clone(), router.config()).unwrap();
-        let plan = async || router.plan(&prompt, None).await.unwrap();
+        let plan = async || router.plan(uuid::Uuid::now_v7(), &prompt, None).await.unwrap();
         let Routed { decision, ladder } = plan().await;
         let tiers: Vec<&str> = ladder.iter().map(|rung| &*router.config().tier(rung.tier).name).collect();
         assert_eq!(tiers, ["complex", "reasoning"]);
@@ -154,7 +154,11 @@ async fn a_plan_leaves_it_to_the_caller_to_say_who_answered() {
         assert_eq!(plan().await.decision.target, decision.target);
 
         // The second one took over, and is kept from now on; the first is one that may take over.
-        router.served(&prompt.context, targets[1], decision.prompt_tokens);
+        router.sessions().served(
+            &prompt.context,
+            &router.config().target(targets[1]).id,
+            decision.prompt_tokens,
+        );
         let later = plan().await;
         assert_eq!(later.decision.target, decision.failover[0]);
         assert_eq!(later.ladder[0].targets[..2], [targets[1], targets[0]]);
@@ -162,8 +166,12 @@ async fn a_plan_leaves_it_to_the_caller_to_say_who_answered() {
 
         // A weak answer: the tier above was needed.
         let Rung { tier, targets: stronger } = &ladder[1];
-        router.needed(&prompt.context, *tier);
-        router.served(&prompt.context, stronger[0], decision.prompt_tokens);
+        router.sessions().needed(&prompt.context, *tier, &router.config().tiers);
+        router.sessions().served(
+            &prompt.context,
+            &router.config().target(stronger[0]).id,
+            decision.prompt_tokens,
+        );
         let last = plan().await;
         let (kept, left) = if floor == "keep" { ("reasoning", false) } else { ("complex", true) };
         assert_eq!((&*last.decision.tier, last.decision.switched_from.is_some()), (kept, left));
@@ -179,8 +187,8 @@ async fn a_session_need_not_keep_its_target() {
     let mut draft = Draft::from_text("design it");
     draft.context.session_id = "s-1".to_owned();
     let prompt = admit(draft, router.config()).unwrap();
-    let Routed { decision, ladder } = router.plan(&prompt, None).await.unwrap();
-    router.served(&prompt.context, ladder[0].targets[1], 100);
+    let Routed { decision, ladder } = router.plan(uuid::Uuid::now_v7(), &prompt, None).await.unwrap();
+    router.sessions().served(&prompt.context, &router.config().target(ladder[0].targets[1]).id, 100);
     assert_eq!(router.route(&prompt, None).await.unwrap().target, decision.target);
 }
 

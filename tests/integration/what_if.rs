@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    bundle::Copy,
     cli::{pointsman, text},
     support::traffic::{feedback, record},
 };
@@ -143,8 +144,12 @@ impl Files {
 
     /// Runs `eval` and returns exit code, stdout and stderr.
     fn eval(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.run(&["eval"], arguments)
+    }
+
+    fn run(&self, command: &[&str], arguments: &[&str]) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-            .arg("eval")
+            .args(command)
             .args(arguments)
             .current_dir(std::env::temp_dir())
             .env_remove("POINTSMAN_CONFIG")
@@ -408,4 +413,60 @@ fn what_cannot_be_replayed_is_said() {
         assert!(got == code && error.contains(expected), "{arguments:?}: {got} {out} {error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+#[test]
+fn bundles_are_compared_on_logged_requests() {
+    let files = Files::new();
+    let store = files.store(&LOG, &said());
+    // The same scores, and never sure of itself: what is unsure goes one tier up.
+    let unsure = Copy::new();
+    unsure.edit(|manifest| {
+        manifest["version"] = json!("unsure");
+        manifest["thresholds"]["level_margin_min"] = json!(1.0);
+    });
+    let other = unsure.path("").to_str().unwrap().to_owned();
+    let report = files.add("diff.html", "");
+    let asked = ["default", &other, "--traffic", &store, "--since", "3650d", "--html", &report];
+    let diff = |more: &[&str]| {
+        let arguments: Vec<&str> = asked.iter().chain(more).copied().collect();
+        let (code, out, error) = files.run(&["bundle", "diff"], &arguments);
+        assert_eq!(code, 0, "{error}");
+        out
+    };
+    let figures: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
+    assert_eq!((&figures["b"]["version"], &figures["beside_log"]["requests"]), (&json!("unsure"), &json!(8)));
+    assert!(figures["stronger"].as_f64().unwrap() > 0.0, "{figures:#}");
+    near(&figures["weaker"], 0.0);
+    assert!(figures["saved"].as_f64().unwrap() < 0.0, "what is stronger costs more");
+    near(&figures["agreement"]["intent"], 1.0);
+    let printed = figures.to_string();
+    assert!(REQUESTS.iter().all(|(_, prompt)| !printed.contains(prompt)), "no text in the figures");
+    let out = diff(&[]);
+    for part in
+        ["A: pointsman", "B unsure", "A and B agree on tier", "A \\ B", "Moved furthest", "requests are few"]
+    {
+        assert!(out.contains(part), "{part} is missing in {out}");
+    }
+    let html = fs::read_to_string(&report).unwrap();
+    assert!(html.contains("B unsure") && html.contains("A and B agree on tier"));
+}
+
+#[test]
+fn a_bundle_agrees_with_itself_and_no_traffic_says_so() {
+    let files = Files::new();
+    let (code, _, error) = files.run(&["bundle", "diff"], &["default", "default"]);
+    assert!(code == 1 && error.contains("`pointsman bundle verify` tries golden samples"), "{error}");
+    files.store(&LOG, &said());
+    let all = ["default", "default", "--since", "3650d", "--limit", "5", "--json"];
+    let (code, out, error) = files.run(&["bundle", "diff"], &all);
+    assert_eq!(code, 0, "{error}");
+    let figures: Value = serde_json::from_str(&out).unwrap();
+    for figure in ["tier", "target", "intent"] {
+        near(&figures["agreement"][figure], 1.0);
+    }
+    assert_eq!(figures["furthest"], json!([]));
+    assert!(figures["notes"].to_string().contains("--limit"), "{figures:#}");
+    let (code, _, error) = files.run(&["bundle", "diff"], &["default", "0.9.9", "--since", "3650d"]);
+    assert!(code == 1 && error.contains("bundle 0.9.9: not in"), "{error}");
 }

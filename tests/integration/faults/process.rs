@@ -29,6 +29,8 @@ pub struct Process {
     /// One connection pool for all callers of the test.
     pub client: Client,
     folder: TempDir,
+    /// The last section of its configuration.
+    server: String,
 }
 
 /// What a server leaves behind.
@@ -47,33 +49,62 @@ impl Process {
     /// Starts a server whose configuration lies in this folder.
     pub async fn start_in(folder: TempDir, sections: &str, environment: &[(&str, &str)]) -> Self {
         let command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-        Self::start_command(folder, command, sections, environment).await
+        Self::start_command(folder, command, sections, "", environment).await
+    }
+
+    /// As [`Self::start_in`], with more keys of its `[server]`.
+    pub async fn start_with(
+        folder: TempDir,
+        sections: &str,
+        server_keys: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        Self::start_command(folder, command, sections, server_keys, environment).await
     }
 
     /// Starts a server by a script for the shell, which gets the program and its arguments as its own.
     pub async fn start_by(script: &str, sections: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_pointsman")]);
-        Self::start_command(tempfile::tempdir().unwrap(), command, sections, environment).await
+        Self::start_command(tempfile::tempdir().unwrap(), command, sections, "", environment).await
     }
 
     async fn start_command(
         folder: TempDir,
-        mut command: Command,
+        command: Command,
         sections: &str,
+        server_keys: &str,
         environment: &[(&str, &str)],
     ) -> Self {
         let file = folder.path().join("pointsman.toml");
         let server = format!(
             "[server]\ngrpc_listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
-             admin_listen = \"127.0.0.1:0\"\ndrain_ms = {DRAIN_MS}\n"
+             admin_listen = \"127.0.0.1:0\"\ndrain_ms = {DRAIN_MS}\n{server_keys}"
         );
         std::fs::write(&file, format!("{sections}\n{server}")).unwrap();
+        Self::launch(folder, server, command, environment).await
+    }
+
+    /// Starts a server with the configuration that lies in this folder.
+    pub async fn start_as_written(folder: TempDir) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        Self::launch(folder, String::new(), command, &[]).await
+    }
+
+    async fn launch(
+        folder: TempDir,
+        server: String,
+        mut command: Command,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let file = folder.path().join("pointsman.toml");
         let log = File::create(log_file(folder.path())).unwrap();
         let mut child = command
             .args(["--config", file.to_str().unwrap(), "serve"])
             .env_remove("POINTSMAN_CONFIG")
-            .env("RUST_LOG", "trace")
+            // Its log lies in the folder that it watches: a line about each line would never end.
+            .env("RUST_LOG", "trace,notify=info")
             .env("NO_PROXY", "*")
             .env("XDG_STATE_HOME", folder.path().join("state"))
             .envs(environment.iter().copied())
@@ -96,12 +127,35 @@ impl Process {
             .timeout(PATIENCE)
             .build()
             .unwrap();
-        Self { child, http, admin, channel, client, folder }
+        Self { child, http, admin, channel, client, folder, server }
     }
 
     /// Returns the folder of its configuration.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns what it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.folder.path())).unwrap()
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        // The shell's own: a small system has no kill program.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Writes its configuration anew, with other sections.
+    pub fn rewrite(&self, sections: &str) {
+        let file = self.folder.path().join("pointsman.toml");
+        std::fs::write(file, format!("{sections}\n{}", self.server)).unwrap();
+    }
+
+    /// Returns its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it as `kill -9` does.
@@ -137,9 +191,7 @@ impl Process {
             metric(&metrics, IN_PROGRESS, &[]) == 0.0
         })
         .await;
-        // The shell's own: a small system has no kill program.
-        let kill = format!("kill {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.signal("TERM");
         let asked = Instant::now();
         let mut status = None;
         until("the server to end", async || {

@@ -1,5 +1,6 @@
 //! A server on port 0 inside the test, with the real classifier or a scripted one, and providers that misbehave.
 
+pub mod onnx;
 pub mod postgres;
 pub mod traffic;
 pub mod upstream;
@@ -13,13 +14,13 @@ use std::{
 };
 
 use pointsman::{
-    config::{Config, read_text},
+    config::{Config, Device, read_text},
     live::Live,
     prompt::Intent,
     routing::{
         classifier::{
-            Classifier, ClassifyError, Description, Excerpt, InputLimits, OnnxClassifier, Scored, Scores,
-            StageTimes, TokenDensity,
+            Available, Checks, Classifier, ClassifyError, Description, Excerpt, InputLimits, Loading,
+            OnnxClassifier, Scored, Scores, SessionError, StageTimes, TokenDensity,
         },
         language::ReadLanguages,
     },
@@ -53,6 +54,23 @@ pub fn real_classifier() -> Arc<dyn Classifier> {
         Arc::new(classifier.unwrap_or_else(|error| panic!("{error}")))
     });
     Arc::clone(classifier) as Arc<dyn Classifier>
+}
+
+/// How tests load the bundle in a folder: one session, on the CPU.
+pub fn loading(folder: &std::path::Path) -> Loading<'_> {
+    Loading {
+        folder: Some(folder),
+        manifest_sha256: None,
+        device: Device::Cpu,
+        workers: Some(1),
+        queue_max: 128,
+    }
+}
+
+/// Loads the bundle in this folder beside nothing.
+pub fn load_bundle(folder: &std::path::Path) -> Result<OnnxClassifier, SessionError> {
+    let checks = Checks { memory: Available::Enough, beside: None };
+    Ok(OnnxClassifier::load_verified(&loading(folder), &checks)?.classifier)
 }
 
 /// A running server; dropping it stops it.
@@ -128,20 +146,25 @@ pub enum Behaviour {
 
 impl Scripted {
     pub fn new(behaviour: Behaviour) -> Arc<Self> {
-        Self::describing(None, behaviour)
+        Self::describing("1", None, behaviour)
+    }
+
+    /// One of this version.
+    pub fn versioned(version: &str, behaviour: Behaviour) -> Arc<Self> {
+        Self::describing(version, None, behaviour)
     }
 
     /// One that reads only these languages well.
     pub fn reading(languages: &[&str], behaviour: Behaviour) -> Arc<Self> {
         let codes: Vec<String> = languages.iter().map(ToString::to_string).collect();
-        Self::describing(Some(codes.try_into().unwrap()), behaviour)
+        Self::describing("1", Some(codes.try_into().unwrap()), behaviour)
     }
 
-    fn describing(languages: Option<ReadLanguages>, behaviour: Behaviour) -> Arc<Self> {
+    fn describing(version: &str, languages: Option<ReadLanguages>, behaviour: Behaviour) -> Arc<Self> {
         let real = real_classifier();
         let description = Description {
             name: "scripted".into(),
-            version: "1".into(),
+            version: version.into(),
             runs: "nowhere".to_owned(),
             languages,
             ..real.describe().clone()

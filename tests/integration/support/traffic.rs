@@ -75,6 +75,7 @@ pub fn record(at_ms: i64, number: u64) -> Record {
             baseline_cost_usd_estimate: 0.01,
             propensity: 1.0,
             explored: false,
+            canary: false,
             timings: TimingsRecord::default(),
         },
         attempts: Vec::new(),

@@ -41,7 +41,7 @@ async fn what_is_not_there_is_not_made_by_who_reads() {
     File::create(&path).unwrap();
     let problem = refused(Store::open_existing(&at(&path)).await);
     assert!(problem.contains("holds no traffic log"), "{problem}");
-    assert_eq!(Store::migrate(&at(&path)).await.unwrap(), [1, 2]);
+    assert_eq!(Store::migrate(&at(&path)).await.unwrap(), [1, 2, 3]);
     Store::open_existing(&at(&path)).await.unwrap();
 }
 

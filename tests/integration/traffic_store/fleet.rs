@@ -164,6 +164,7 @@ async fn a_connection_is_encrypted_where_its_address_says_so() {
     let store =
         Store::open(&with(&format!("sslmode=verify-full&sslrootcert={}", root.display()))).await.unwrap();
     store.write(&[record(NEW_YEAR_MS, 1)]).await.unwrap();
+    store.listen().await.unwrap().unwrap().check().await.unwrap();
     Store::open(&with("sslmode=require")).await.unwrap();
     match Store::open(&with("sslmode=verify-full")).await {
         Err(StoreError::Down { .. }) => {}
