@@ -18,14 +18,12 @@ use crate::{
         Live,
         deploy::{DeployError, Deployer, Who},
         files::Watch,
+        telling_files,
     },
 };
 
 /// Until what failed for a reason that may pass is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// Names the version that serves, in a folder of versions.
-const POINTER: &str = "default";
-const MANIFEST: &str = "manifest.json";
 
 /// What is followed, and where it is told.
 pub struct Reloads {
@@ -104,7 +102,7 @@ fn followed(file: Option<&Path>, config: &Config) -> Vec<PathBuf> {
         return Vec::new();
     }
     let bundle = config.classifier.bundle.as_deref().filter(|_| config.classifier.enabled);
-    let bundle = bundle.into_iter().flat_map(|folder| [folder.join(POINTER), folder.join(MANIFEST)]);
+    let bundle = bundle.into_iter().flat_map(telling_files);
     file.map(Path::to_owned).into_iter().chain(bundle).collect()
 }
 

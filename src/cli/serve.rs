@@ -3,7 +3,6 @@
 use std::{io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use sha2::{Digest, Sha256};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -17,7 +16,7 @@ use crate::{
     },
     live::{
         Live,
-        bundles::BundleStore,
+        bundles::{self, BundleStore},
         deploy::{ConfigRead, ConfigSource, Deployer},
         fleet::Keeper,
     },
@@ -120,7 +119,7 @@ fn source(arguments: &ServeArguments, file: Option<&Path>) -> Result<ConfigSourc
 /// Returns the hash of the configuration's file, hexadecimal; empty for the built-in one.
 fn sha256(file: Option<&Path>) -> Result<String, ConfigError> {
     let Some(file) = file else { return Ok(String::new()) };
-    Ok(Sha256::digest(text_of(file)?).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bundles::sha256(text_of(file)?.as_bytes()))
 }
 
 /// Writes what the traffic log still holds.

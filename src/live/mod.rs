@@ -25,14 +25,10 @@ use tokio::sync::watch;
 
 pub use self::{
     exchange::{ExchangeError, Next, Prepared, Running},
-    pointer::{PointerError, resolved},
+    pointer::{PointerError, resolved, telling_files},
     serving::{OnTrial, Picked, Served, Serving, WHOLE},
 };
-use self::{
-    observe::Observer,
-    reaper::Reaper,
-    rollout::{BundleRef, DEFAULT},
-};
+use self::{observe::Observer, reaper::Reaper, rollout::BundleRef};
 use crate::{
     completion::{Completer, CompleterError},
     config::Config,
@@ -70,11 +66,6 @@ pub enum StartError {
     Completer(#[from] CompleterError),
 }
 
-/// Returns the bundle that the configuration names.
-fn configured() -> BundleRef {
-    BundleRef { name: Arc::from(DEFAULT), sha256: None }
-}
-
 /// What requests take, and what lives as long as the process.
 pub struct Live {
     serving: ArcSwap<Serving>,
@@ -106,7 +97,7 @@ impl Live {
         telemetry::classifier_ready(complete);
         telemetry::generation(FIRST_GENERATION);
         let (ready, _) = watch::channel(complete);
-        let active = Served { bundle: configured(), router };
+        let active = Served { bundle: BundleRef::configured(), router };
         let generation = FIRST_GENERATION;
         let serving = Serving { generation, config, active, canary: None, shadow: None, completer };
         Ok(Self {
@@ -139,7 +130,7 @@ impl Live {
     /// Blocks while the classifier embeds the examples of intents, if there are any. On an error the router
     /// before goes on serving.
     pub fn set_classifier(&self, classifier: Arc<dyn Classifier>) -> Result<(), RouterError> {
-        let active = Running { bundle: configured(), classifier: Some(classifier) };
+        let active = Running { bundle: BundleRef::configured(), classifier: Some(classifier) };
         let exchanged = self.exchange(|before| Next { active, ..Next::of(before) });
         match exchanged {
             Ok(_) => Ok(()),

@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::bundles::MANIFEST;
 use crate::config::ClassifierConfig;
 
 /// Names the version that serves, in a folder of versions.
 const POINTER: &str = "default";
-const MANIFEST: &str = "manifest.json";
 /// Longest name of a version, bytes.
 const NAME_BYTES_MAX: u64 = 128;
 
@@ -26,6 +26,11 @@ pub enum PointerError {
         path.display()
     )]
     Name { path: PathBuf },
+}
+
+/// Returns the files of the configured bundle's folder whose change means another bundle.
+pub fn telling_files(folder: &Path) -> [PathBuf; 2] {
+    [folder.join(POINTER), folder.join(MANIFEST)]
 }
 
 /// Returns how the classifier is to be run, with the folder that holds the bundle itself.

@@ -24,14 +24,14 @@ use futures::StreamExt;
 
 use self::{
     cache::Cache,
-    contents::{Contents, Misread, sha256},
+    contents::{Contents, Misread},
     disk::Written,
     folder::FolderStore,
     objects::{ObjectsStore, Put},
     signature::Keys,
 };
 pub use self::{
-    contents::{NO_SHA256, is_sha256, shown, version_problem},
+    contents::{MANIFEST, NO_SHA256, is_sha256, sha256, shown, version_problem},
     error::BundleStoreError,
     signature::{SignatureProblem, Signer},
 };

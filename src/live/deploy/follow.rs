@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{DeployError, Deployer, Who, Work, change::Plan};
 use crate::{
     config::Config,
-    live::{Next, configured, rollout::Desired},
+    live::{Next, rollout::Desired},
     telemetry,
     traffic::{now_ms, store::fleet::ShadowRow},
 };
@@ -106,7 +106,7 @@ impl Deployer {
             }
             return;
         }
-        if wanted.is_some_and(|wanted| wanted.active != configured()) {
+        if wanted.is_some_and(|wanted| !wanted.active.is_configured()) {
             let problem = self.standing().problem.clone();
             let config = Arc::clone(&self.live.serving().config);
             let desired = Desired::first(now_ms());

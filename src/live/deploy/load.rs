@@ -9,13 +9,12 @@ use std::{
     time::Instant,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::{DeployError, Deployer, LoadError, LoadProblem, Work};
 use crate::{
     config::{ClassifierConfig, Config, Device},
     live::{
         Running,
+        bundles::{MANIFEST, sha256},
         pointer::{self, PointerError},
         rollout::BundleRef,
     },
@@ -24,7 +23,6 @@ use crate::{
 
 /// A larger manifest is no manifest.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
-const MANIFEST: &str = "manifest.json";
 
 /// A classifier that runs, and what it was started with: with anything else it would be another one.
 pub struct Loaded {
@@ -251,5 +249,5 @@ fn manifest_sha256(path: PathBuf) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
     let fits = bytes.len() as u64 <= MANIFEST_BYTES_MAX;
-    fits.then(|| Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    fits.then(|| sha256(&bytes))
 }

@@ -188,11 +188,6 @@ impl Deployer {
         &self.source
     }
 
-    /// Returns this replica's id, new at each start.
-    pub fn replica_id(&self) -> Uuid {
-        self.me.id
-    }
-
     /// Loads and verifies a version as for serving, and changes nothing.
     pub async fn verify(&self, version: &str) -> Result<Listed, DeployError> {
         let mut work = self.turn().await?;
@@ -206,7 +201,7 @@ impl Deployer {
 
     /// Returns every bundle of the store, the one that the configuration names, and what each of them is.
     pub async fn bundles(&self) -> Result<Vec<BundleReport>, DeployError> {
-        let desired = self.keeper.desired().await?.unwrap_or_else(|| Desired::first(now_ms()));
+        let desired = self.desired().await?;
         let mut listed = vec![self.configured()];
         listed.extend(self.bundles.list().await?);
         let report = |listed: Listed| {
@@ -224,7 +219,7 @@ impl Deployer {
 
     /// Returns what all replicas are to run.
     pub async fn desired(&self) -> Result<Desired, DeployError> {
-        Ok(self.keeper.desired().await?.unwrap_or_else(|| Desired::first(now_ms())))
+        Ok(self.wanted().await?.unwrap_or_else(|| Desired::first(now_ms())))
     }
 
     /// Returns what each replica that was seen lately runs, this one as it is now.
@@ -255,7 +250,7 @@ impl Deployer {
     /// Returns what is known of a version, also of the one that the configuration names.
     async fn listed(&self, version: &str) -> Result<Listed, DeployError> {
         let bundle = self.named(version).await?;
-        if bundle == super::configured() {
+        if bundle.is_configured() {
             return Ok(self.configured());
         }
         Ok(self.bundles.describe(version).await?)
@@ -264,7 +259,7 @@ impl Deployer {
     /// Describes the bundle that the configuration names, as far as it is loaded.
     fn configured(&self) -> Listed {
         let serving = self.live.serving();
-        let bundle = super::configured();
+        let bundle = BundleRef::configured();
         let loaded = serving.served().find(|served| served.bundle == bundle);
         let name = loaded
             .and_then(|served| served.router.classifier())
@@ -273,7 +268,7 @@ impl Deployer {
     }
 
     async fn named(&self, version: &str) -> Result<BundleRef, DeployError> {
-        let configured = super::configured();
+        let configured = BundleRef::configured();
         if *configured.name == *version { Ok(configured) } else { Ok(self.bundles.find(version).await?) }
     }
 }
