@@ -67,12 +67,21 @@ def parse_arguments():
     parser.add_argument("--base", type=Path, default=HERE / "base" / "minilm", help="base weights, as for train.py")
     parser.add_argument("--active", type=Path, help="bundle to compare with; default: the shipped one")
     parser.add_argument("--version", help="of the new bundle; default: the active one's with a higher last number")
-    parser.add_argument("--out", type=Path, default=BUNDLES, help="directory that holds the bundles")
-    parser.add_argument("--work", type=Path, default=HERE / "runs" / "retrain", help="steps, checkpoints, report")
+    parser.add_argument(
+        "--out", type=Path, default=BUNDLES,
+        help=f"directory that holds the bundles; default {BUNDLES}",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=HERE / "runs" / "retrain",
+        help="steps, checkpoints, report; default runs/retrain",
+    )
     parser.add_argument("--processes", type=int, default=1, help="one for each GPU; default 1")
     parser.add_argument("--set", metavar="NAME=JSON", action="append", default=[], help="as for train.py")
     parser.add_argument("--tolerance", type=float, help="how much worse any figure may be; default: see compare.py")
-    parser.add_argument("--held-out-min", type=int, default=compare.HELD_OUT_MIN, help="held-out requests needed")
+    parser.add_argument(
+        "--held-out-min", type=int, default=compare.HELD_OUT_MIN,
+        help=f"held-out requests needed; default {compare.HELD_OUT_MIN}",
+    )
     parser.add_argument("--pointsman", type=Path, metavar="BINARY", help="also compares what `pointsman eval` says")
     parser.add_argument("--gates", type=Path, metavar="FILE", help="with --pointsman: figures that a bundle must reach")
     parser.add_argument("--smoke", action="store_true", help="two steps of a tiny random network: for tests")

@@ -55,7 +55,8 @@ def add_arguments(parser) -> None:
     add_source_arguments(parser)
     never = "further sets that must not be trained on"
     parser.add_argument("--never", type=Path, action="append", default=[], help=never)
-    parser.add_argument("--held-out-share", type=float, default=HELD_OUT_SHARE, help="share of the time, the latest")
+    share = f"share of the time, the latest; default {HELD_OUT_SHARE}"
+    parser.add_argument("--held-out-share", type=float, default=HELD_OUT_SHARE, help=share)
 
 
 def add_source_arguments(parser) -> None:

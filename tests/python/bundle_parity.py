@@ -29,7 +29,7 @@ def main() -> None:
 
     expect(bundle, "every score agrees", lambda copy: None, 0, "bundle")
     expect(bundle, "a wrong score is refused", shift_last_score, 1, f"golden.jsonl: line {len(samples)}")
-    expect(bundle, "a wrong text is refused", change_last_text, 1, f"golden.jsonl: line {len(samples)}")
+    expect(bundle, "a wrong text is refused", change_last_text, 1, f"golden.jsonl line {len(samples)}")
     expect(bundle, "half a model is refused", halve_model, 1, "model.onnx")
     expect(bundle, "no tokenizer is refused", lambda copy: (copy / "tokenizer.json").unlink(), 1, "tokenizer.json")
 

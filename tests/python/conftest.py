@@ -129,8 +129,8 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """The built-in configuration."""
-    with Server(tmp_path_factory.mktemp("server")) as running:
+    """The built-in configuration, but that a busy machine may take its time to score."""
+    with Server(tmp_path_factory.mktemp("server"), "[classifier]\nwait_ms_max = 60_000\n") as running:
         yield running
         assert running.process.poll() is None, f"the server ended during the tests:\n{running.log()}"
         assert "panicked" not in running.log()

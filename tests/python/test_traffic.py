@@ -17,7 +17,7 @@ import pytest
 from conftest import CALL_S, ROOT, START_S, Server, binary
 
 PROMPTS = [f'summarise ticket {number} for me, "quoted" and ünïcode 📦' for number in range(20)]
-COLUMNS = 65
+COLUMNS = 74
 
 
 def post(server: Server, path: str, body: dict) -> dict:

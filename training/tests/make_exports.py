@@ -88,6 +88,11 @@ SCHEMA = pa.schema(
         *names(pa.float64(), "cost_usd", "baseline_cost_usd", "latency_ms", "overhead_ms"),
         ("signals", pa.list_(pa.string())),
         ("feedback", pa.list_(FEEDBACK)),
+        *names(pa.string(), "shadow_bundle", "shadow_tier", "shadow_target", "shadow_intent"),
+        ("shadow_sufficiency", pa.list_(pa.float64())),
+        ("shadow_confidence", pa.float64()),
+        ("shadow_low_confidence", pa.bool_()),
+        *names(pa.float64(), "shadow_propensity", "shadow_cost_usd_estimate"),
     ]
 )
 
