@@ -389,4 +389,7 @@ pub struct Timings {
     pub inference_us: u64,
     pub policy_us: u64,
     pub total_us: u64,
+    /// What the processor spent on tokenizing and inference, which bundles are compared by; told to no caller.
+    #[serde(skip)]
+    pub compute_us: u64,
 }

@@ -257,7 +257,7 @@ impl Fixed {
             });
         }
         let Some(target) = config.target_named(model) else {
-            let known = "\"auto\", \"tier:NAME\" and the ids of targets are known";
+            let known = "\"auto\", \"tier:NAME\" and the ids of targets are known; GET /v1/models lists them";
             return Err(format!("no model named {:?}; {known}", shown(model)));
         };
         match config.tier_of(target) {
@@ -298,7 +298,7 @@ impl Fixed {
 }
 
 /// Returns the beginning of a caller's text, for a message.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
@@ -314,6 +314,16 @@ fn tier(name: &str, field: &str, config: &Config, problems: &mut Problems) -> Op
     found
 }
 
+/// Names the targets, or some of many.
+fn known_targets(config: &Config) -> String {
+    const NAMED_MAX: usize = 12;
+    let ids: Vec<&str> = config.targets.iter().take(NAMED_MAX).map(|target| &*target.id.0).collect();
+    match config.targets.len().saturating_sub(NAMED_MAX) {
+        0 => ids.join(", "),
+        more => format!("{} and {more} more", ids.join(", ")),
+    }
+}
+
 fn targets(ids: &[String], field: &str, config: &Config, problems: &mut Problems) -> Vec<TargetId> {
     if ids.len() > TARGET_LIST_MAX {
         problems.add(field, format!("{} targets, at most {TARGET_LIST_MAX}", ids.len()));
@@ -324,7 +334,8 @@ fn targets(ids: &[String], field: &str, config: &Config, problems: &mut Problems
         .filter_map(|(at, id)| match config.target_named(id) {
             Some(index) => Some(config.target(index).id.clone()),
             None => {
-                problems.add(format!("{field}[{at}]"), format!("no target named {:?}", shown(id)));
+                let problem = format!("no target named {:?}; there are {}", shown(id), known_targets(config));
+                problems.add(format!("{field}[{at}]"), problem);
                 None
             }
         })
@@ -418,11 +429,13 @@ mod tests {
         for (model, because) in [
             (
                 "gpt",
-                "model: no model named \"gpt\"; \"auto\", \"tier:NAME\" and the ids of targets are known",
+                "model: no model named \"gpt\"; \"auto\", \"tier:NAME\" and the ids of targets are known; \
+                 GET /v1/models lists them",
             ),
             (
                 "Auto",
-                "model: no model named \"Auto\"; \"auto\", \"tier:NAME\" and the ids of targets are known",
+                "model: no model named \"Auto\"; \"auto\", \"tier:NAME\" and the ids of targets are known; \
+                 GET /v1/models lists them",
             ),
             ("tier:huge", "model: no tier named \"huge\"; there are simple, moderate"),
             ("tier:", "model: no tier named \"\"; there are simple, moderate"),

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Tokens that frame one message in common chat formats.
-const TOKENS_PER_MESSAGE: usize = 4;
+pub const TOKENS_PER_MESSAGE: usize = 4;
 const TOKENS_MAX: usize = u32::MAX as usize;
 
 /// A count of prompt tokens and its source.

@@ -48,13 +48,6 @@ impl TargetHealth {
             .collect()
     }
 
-    /// Returns for how long the target refuses calls; `None` when it takes them.
-    pub fn refuses_for(&self, target: TargetIndex, now: Instant) -> Option<Duration> {
-        let until = self.refuses_until_ms[target.0].load(Ordering::Relaxed);
-        let left = until.saturating_sub(self.millis(now));
-        (left > 0).then(|| Duration::from_millis(left))
-    }
-
     /// Notes that the target refuses calls until then.
     pub fn refuse_until(&self, target: TargetIndex, until: Instant) {
         self.refuses_until_ms[target.0].store(self.millis(until).max(1), Ordering::Relaxed);

@@ -7,12 +7,17 @@ use std::io::{BufRead, BufReader, Read};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::admit::{BadRequest, FieldProblem};
+use super::admit::{BadRequest, FieldProblem, shown};
 use crate::prompt::{Draft, DraftMessage};
 
 /// Longest line, bytes: a prompt of the default limit with every byte escaped. The rest of a longer one
 /// is skipped.
 pub const LINE_BYTES_MAX: usize = 24 << 20;
+
+/// Unknown keys that one error names; more is the same mistake again.
+const UNKNOWN_NAMED_MAX: usize = 8;
+/// What a request may hold.
+const KNOWN: &str = "id, prompt, messages, context, shape, preferences, model and explain are known";
 
 /// One line as it was read.
 pub struct Line {
@@ -31,7 +36,12 @@ impl Line {
         }
         let text = std::str::from_utf8(&self.bytes)
             .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-        serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+        serde_json::from_str(text).map_err(|error| {
+            // Its own line number is always 1, beside that of the file.
+            let told = error.to_string();
+            let (what, _) = told.rsplit_once(" at line ").unwrap_or((&told, ""));
+            format!("not JSON at column {}: {what}", error.column())
+        })
     }
 }
 
@@ -88,6 +98,22 @@ impl Content {
             }
         }
     }
+}
+
+/// Takes a request out of the object that holds nothing else, or names every bad or unknown field. Its `id`, where it
+/// has one, is for who asked.
+pub fn take_request(object: &mut Map<String, Value>) -> Result<Draft, BadRequest> {
+    object.remove("id");
+    let mut problems = Vec::new();
+    let model = take(object, "model", &mut problems);
+    let explain = take(object, "explain", &mut problems).unwrap_or(false);
+    let draft = take_draft(object).unwrap_or_else(|BadRequest(found)| {
+        problems.extend(found);
+        Draft::default()
+    });
+    let unknown = object.keys().take(UNKNOWN_NAMED_MAX);
+    problems.extend(unknown.map(|name| FieldProblem::new(shown(name), format!("is unknown; {KNOWN}"))));
+    if problems.is_empty() { Ok(Draft { model, explain, ..draft }) } else { Err(BadRequest(problems)) }
 }
 
 /// Takes the request out of a line's object, or names each field of the wrong type.
@@ -161,6 +187,30 @@ mod tests {
         assert_eq!(draft.messages[0].content, "a");
         assert_eq!(draft.messages[1].content, "");
         assert_eq!(line, json!({"label": 1}));
+    }
+
+    #[test]
+    fn a_request_holds_nothing_else() {
+        let check = |mut request: Value, fields: &[&str]| {
+            let BadRequest(problems) = take_request(request.as_object_mut().unwrap()).unwrap_err();
+            let mut named: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+            named.sort_unstable();
+            assert_eq!(named, fields);
+        };
+        check(json!({"promt": "a"}), &["promt"]);
+        check(json!({"prompt": "a", "foo": 1, "quality": 0.5}), &["foo", "quality"]);
+        check(json!({"prompt": 7}), &["prompt"]);
+        check(json!({"model": 7, "explain": "yes", "shape": 7}), &["explain", "model", "shape"]);
+        let mut request = json!({"id": [1], "prompt": "a", "model": "tier:simple", "explain": true});
+        let draft = take_request(request.as_object_mut().unwrap()).unwrap();
+        assert_eq!((draft.prompt.as_deref(), draft.model.as_deref()), (Some("a"), Some("tier:simple")));
+        assert!(draft.explain);
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_has_one_place() {
+        let line = Line { number: 2, bytes: b"{\"prompt\": x}".to_vec(), cut: false };
+        assert_eq!(line.json().unwrap_err(), "not JSON at column 12: expected value");
     }
 
     #[test]

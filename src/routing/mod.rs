@@ -6,6 +6,7 @@
 
 pub mod admit;
 mod bounds;
+pub mod chance;
 pub mod classifier;
 pub mod cost;
 pub mod health;
@@ -24,7 +25,7 @@ mod targets;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -57,6 +58,9 @@ pub struct Routed {
     /// targets in the order in which they are tried. Never empty, and no tier without targets.
     pub ladder: Vec<Rung>,
 }
+
+/// [`Decision::unscored`] where the scores did not come in time.
+pub const TOO_LATE: &str = "too_late";
 
 /// One tier's targets for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +139,12 @@ impl Router {
     #[must_use]
     pub fn on_trial(self) -> Self {
         Self { canary: true, ..self }
+    }
+
+    /// Has it wait so long for scores, whatever the configuration says.
+    #[must_use]
+    pub fn waiting(self, wait_max: Duration) -> Self {
+        Self { reader: self.reader.map(|reader| reader.waiting(wait_max)), ..self }
     }
 
     /// Returns the configuration behind this router's decisions.
@@ -244,6 +254,7 @@ impl Router {
             queue_us: stages.queue_us,
             tokenize_us: stages.tokenize_us,
             inference_us: stages.inference_us,
+            compute_us: stages.compute_us,
             policy_us: micros(read, Instant::now()),
             total_us: micros(started, Instant::now()),
         };
@@ -468,7 +479,7 @@ fn order_seed(prompt: &Prompt, id: &uuid::Uuid) -> u64 {
 fn reason_label(error: &ClassifyError) -> &'static str {
     match error {
         ClassifyError::Overloaded => "overloaded",
-        ClassifyError::TooLate(_) => "too_late",
+        ClassifyError::TooLate(_) => TOO_LATE,
         ClassifyError::Failed(_) => "failed",
         ClassifyError::Stopped => "stopped",
     }

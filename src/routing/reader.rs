@@ -111,6 +111,11 @@ impl Reader {
         })
     }
 
+    /// Has it wait so long for scores, whatever the configuration says.
+    pub fn waiting(self, wait_max: Duration) -> Self {
+        Self { wait_max, ..self }
+    }
+
     pub fn classifier(&self) -> &Arc<dyn Classifier> {
         &self.classifier
     }

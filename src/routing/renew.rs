@@ -20,7 +20,8 @@ pub struct Surroundings {
 }
 
 impl Router {
-    /// Fits the same classifier, if there is one, to other surroundings. Whether it is on trial is to be said anew.
+    /// Fits the same classifier, if there is one, to other surroundings. Whether it is on trial,
+    /// and how long it waits where that is its own, are to be said anew.
     ///
     /// Blocks while the classifier embeds the examples of intents, where those changed.
     pub fn under(&self, surroundings: Surroundings) -> Result<Self, RouterError> {

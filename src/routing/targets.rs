@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     bounds::Bounds,
+    chance::{GOLDEN_RATIO, fraction, mix},
     cost::{estimate_usd, expected_output_tokens},
     policy::{Dropped, Question},
 };
@@ -120,29 +121,34 @@ fn why_not(question: &Question<'_>, target: &TargetConfig) -> Option<String> {
     }
     let cost = estimate_usd(target, prompt, tokens.tokens);
     if let Some(most) = wanted.cost_usd_max.filter(|&most| cost > most) {
-        return Some(format!("costs an estimated ${cost:.6}, at most ${most:.6} is allowed"));
+        return Some(format!("costs an estimated {}, at most {} is allowed", usd(cost), usd(most)));
     }
     let latency = target.latency_ms_typical?;
     let most = wanted.latency_ms_max.filter(|&most| latency > most)?;
     Some(format!("takes some {latency} ms, at most {most} ms are allowed"))
 }
 
+/// Returns an amount that shows at least one digit of what it is.
+fn usd(amount: f64) -> String {
+    /// Six digits would show less of it than that.
+    const TINY_USD: f64 = 1e-5;
+    if amount == 0.0 {
+        "$0".to_owned()
+    } else if amount < TINY_USD {
+        format!("${amount:.1e}")
+    } else {
+        format!("${amount:.6}")
+    }
+}
+
 /// Orders by chance in proportion to weight: keys u^(1/w), largest first (Efraimidis and Spirakis
 /// 2006, "Weighted random sampling with a reservoir").
 pub fn sort_by_weight(targets: &mut [TargetIndex], config: &Config, seed: u64) {
     let key = |index: TargetIndex| {
-        let chance = (mix(seed ^ (index.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 11) as f64
-            / (1_u64 << 53) as f64;
+        let chance = fraction(mix(seed ^ (index.0 as u64).wrapping_mul(GOLDEN_RATIO)));
         chance.powf(1.0 / config.target(index).weight)
     };
     targets.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
-}
-
-/// SplitMix64's output function: neighbouring seeds give unrelated numbers.
-pub fn mix(seed: u64) -> u64 {
-    let z = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Returns the weakest tier at or above `wanted` with a target, else the strongest below it.

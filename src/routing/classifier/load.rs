@@ -19,7 +19,7 @@ use super::{
     golden, graph, headroom, memory, probe,
     session::{self, ModelSession, OutputSizes},
     tokenize::Encoder,
-    workers::{Shared, Workers},
+    workers::{Precedence, Shared, Workers},
 };
 use crate::{
     config::{ClassifierConfig, Device},
@@ -40,6 +40,7 @@ pub struct Loading<'a> {
     /// `None`: as many as suit the device.
     pub workers: Option<usize>,
     pub queue_max: usize,
+    pub precedence: Precedence,
 }
 
 impl<'a> Loading<'a> {
@@ -51,6 +52,7 @@ impl<'a> Loading<'a> {
             device: config.device,
             workers: config.workers,
             queue_max: config.queue_max,
+            precedence: Precedence::Equal,
         }
     }
 }
@@ -118,7 +120,8 @@ impl OnnxClassifier {
         })?;
         let Ready { description, shared, sessions, golden, headroom, mut took } = ready;
         // Started here: threads inherit how much they let others go first.
-        let workers = Workers::start(&shared, sessions, loading.queue_max).map_err(SessionError::Threads)?;
+        let workers = Workers::start(&shared, sessions, loading.queue_max, loading.precedence);
+        let workers = workers.map_err(SessionError::Threads)?;
         let classifier = Self { description, workers };
         if checks.beside.is_none() {
             // Requests wait while the heap is looked through: beside a running bundle that is left for a quieter time.
@@ -166,7 +169,12 @@ fn prepare(loading: &Loading<'_>, available: Available) -> Result<Ready, Session
     };
     let (mut first, runs_on) = ModelSession::open(&model, sizes, loading.device, 1)?;
     took.sessions = lap();
-    let golden = golden::check(&golden, &manifest, &encoder, &mut first)?;
+    let on_processor = match runs_on {
+        RunsOn::Cuda => false,
+        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => true,
+    };
+    let clock = on_processor.then(memory::ThreadClock::of_this_thread).flatten();
+    let golden = golden::check(clock, &golden, &manifest, &encoder, &mut first)?;
     took.golden = lap();
     let device = match runs_on {
         RunsOn::Cuda => Device::Cuda,
@@ -186,10 +194,6 @@ fn prepare(loading: &Loading<'_>, available: Available) -> Result<Ready, Session
     let runs = runs(&runs_on, count, &session::runtime()?.description);
     let description = describe(&manifest, background, runs);
     let intents = description.intents.clone();
-    let on_processor = match runs_on {
-        RunsOn::Cuda => false,
-        RunsOn::Cpu | RunsOn::CpuWithoutCuda(_) => true,
-    };
     let shared = Arc::new(Shared { encoder, manifest, intents, on_processor });
     Ok(Ready { description, shared, sessions, golden, headroom, took })
 }

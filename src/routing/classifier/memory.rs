@@ -70,13 +70,50 @@ pub fn let_others_go_first() {
 pub fn processor_time() -> Option<Duration> {
     #[cfg(unix)]
     {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes one timespec to a valid place, and nothing else.
-        let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        (outcome == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+        time_of(libc::CLOCK_THREAD_CPUTIME_ID)
     }
     #[cfg(not(unix))]
     None
+}
+
+#[cfg(unix)]
+fn time_of(clock: libc::clockid_t) -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec to a valid place, and nothing else.
+    let outcome = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (outcome == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// How long one thread has had a processor, for others to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadClock {
+    #[cfg(target_os = "linux")]
+    id: libc::clockid_t,
+}
+
+impl ThreadClock {
+    /// Returns the calling thread's; `None` where only a thread itself can tell.
+    pub fn of_this_thread() -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        {
+            let mut id = 0;
+            // SAFETY: writes one clock id to a valid place; the thread that is named is running.
+            let outcome = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut id) };
+            (outcome == 0).then_some(Self { id })
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Returns what it shows; `None` once its thread has ended.
+    pub fn read(self) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        {
+            time_of(self.id)
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -90,5 +127,40 @@ mod tests {
         std::thread::park_timeout(Duration::from_millis(50));
         let (ran, waited) = (processor_time().unwrap() - before, started.elapsed());
         assert!(ran < waited / 2, "{ran:?} of {waited:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_thread_lets_others_go_first_and_no_other_does() {
+        // Fields as in proc(5); the name, in brackets, is the second one.
+        let niceness = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let after_name = stat.rsplit_once(')').unwrap().1;
+            after_name.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = niceness();
+        let lowered = std::thread::spawn(move || {
+            let_others_go_first();
+            niceness()
+        });
+        assert_eq!(lowered.join().unwrap(), 10.max(before));
+        assert_eq!(niceness(), before);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn another_thread_reads_how_long_this_one_ran() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let clock = ThreadClock::of_this_thread().unwrap();
+        let before = processor_time().unwrap();
+        let read = std::thread::spawn(move || clock.read().unwrap()).join().unwrap();
+        assert!((before..=processor_time().unwrap()).contains(&read), "{read:?} after {before:?}");
+        let gone = std::thread::spawn(|| ThreadClock::of_this_thread().unwrap()).join().unwrap();
+        // Who waits for a thread may go on a moment before the system has forgotten it.
+        let began = Instant::now();
+        while let Some(still) = gone.read() {
+            assert!(began.elapsed() < PATIENCE, "a thread that has ended ran for {still:?}");
+            std::thread::yield_now();
+        }
     }
 }

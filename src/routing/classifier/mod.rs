@@ -38,12 +38,13 @@ pub use self::{
     bundle::{Bundle, BundleError, Manifest},
     headroom::{Available, Headroom},
     load::{Checks, Loaded, Loading, Took},
-    memory::give_back_heap,
+    memory::{give_back_heap, let_others_go_first},
     probe::{Beside, Probe},
     scores::Scores,
     session::{RunsOn, SessionError},
     tokenize::{Encoded, Encoder, Excerpt, InputLimits, TokenDensity},
     unfit::Unfit,
+    workers::Precedence,
 };
 use crate::{prompt::Intent, routing::language::ReadLanguages};
 
@@ -89,8 +90,8 @@ pub struct StageTimes {
     pub queue_us: u64,
     pub tokenize_us: u64,
     pub inference_us: u64,
-    /// Of the inference, what the processor spent on it: waiting for one does not count. As long as the inference
-    /// where it runs elsewhere.
+    /// What the processor spent on tokenizing and inference: waiting for one does not count. Where the inference runs
+    /// elsewhere, how long both took.
     pub compute_us: u64,
 }
 

@@ -45,6 +45,11 @@ pub enum SessionError {
     TooSlow { new_us: u64, running_us: u64, ratio_max: f64 },
     #[error("the bundle's golden samples take longer than {} s: the graph is too slow to serve", .0.as_secs())]
     GoldenTooSlow(std::time::Duration),
+    #[error(
+        "the processor was too busy for the bundle's golden samples within {} s: try it again when there is less to do",
+        .0.as_secs()
+    )]
+    Busy(std::time::Duration),
 }
 
 /// Why one prompt could not be run.

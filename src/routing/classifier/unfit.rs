@@ -46,6 +46,8 @@ pub enum Unfit {
     Latency,
     /// It does not fit in the memory that is left.
     Memory,
+    /// The machine had no time to try it: no bundle's fault.
+    Busy,
     /// ONNX Runtime is not there: no bundle's fault.
     Library,
     /// The configured device does not work: no bundle's fault.
@@ -56,7 +58,7 @@ pub enum Unfit {
 
 impl Unfit {
     /// Every reason there is.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Unreadable,
         Self::Manifest,
         Self::Format,
@@ -78,10 +80,49 @@ impl Unfit {
         Self::Examples,
         Self::Latency,
         Self::Memory,
+        Self::Busy,
         Self::Library,
         Self::Device,
         Self::Rules,
     ];
+
+    /// Returns the reason that a label stands for.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unfit| unfit.as_str() == label)
+    }
+
+    /// Returns whether the bundle itself is at fault: it would be refused by every machine and under every
+    /// configuration. The others may take it another time, or somewhere else.
+    pub fn lies_in_bundle(self) -> bool {
+        match self {
+            Self::Manifest
+            | Self::Format
+            | Self::NotListed
+            | Self::Outside
+            | Self::TooLarge
+            | Self::Length
+            | Self::Sha256
+            | Self::Signature
+            | Self::Tokenizer
+            | Self::Background
+            | Self::Graph
+            | Self::Opset
+            | Self::Outputs
+            | Self::NotFinite
+            | Self::Golden => true,
+            // A whole copy that a server cannot read is for its permissions or its disk to explain.
+            Self::Unreadable
+            | Self::Store
+            | Self::Labels
+            | Self::Examples
+            | Self::Latency
+            | Self::Memory
+            | Self::Busy
+            | Self::Library
+            | Self::Device
+            | Self::Rules => false,
+        }
+    }
 
     /// Returns the label.
     pub fn as_str(self) -> &'static str {
@@ -107,6 +148,7 @@ impl Unfit {
             Self::Examples => "examples",
             Self::Latency => "latency",
             Self::Memory => "memory",
+            Self::Busy => "busy",
             Self::Library => "library",
             Self::Device => "device",
             Self::Rules => "rules",
@@ -151,6 +193,7 @@ impl SessionError {
             Self::Cuda(_) => Unfit::Device,
             Self::Memory { .. } | Self::Threads(_) => Unfit::Memory,
             Self::TooSlow { .. } | Self::GoldenTooSlow { .. } => Unfit::Latency,
+            Self::Busy(_) => Unfit::Busy,
             Self::Bundle(error) => error.unfit(),
         }
     }
@@ -180,5 +223,9 @@ mod tests {
     fn labels_are_different() {
         let labels: BTreeSet<&str> = Unfit::ALL.iter().map(|unfit| unfit.as_str()).collect();
         assert_eq!(labels.len(), Unfit::ALL.len());
+        for unfit in Unfit::ALL {
+            assert_eq!(Unfit::of(unfit.as_str()), Some(unfit));
+        }
+        assert_eq!(Unfit::of("weather"), None);
     }
 }

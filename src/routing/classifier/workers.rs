@@ -49,6 +49,15 @@ pub struct Shared {
     pub on_processor: bool,
 }
 
+/// Who gets the processor first where all want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// As who waits for a decision.
+    Equal,
+    /// Everybody else: nobody waits for these scores.
+    OthersFirst,
+}
+
 /// The queue and its threads; dropping it lets running jobs end and joins the threads.
 pub struct Workers {
     queue: Option<Sender<(Job, Waiting)>>,
@@ -61,6 +70,7 @@ impl Workers {
         shared: &Arc<Shared>,
         sessions: Vec<ModelSession>,
         queue_max: usize,
+        precedence: Precedence,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max);
         let threads = sessions
@@ -68,9 +78,13 @@ impl Workers {
             .enumerate()
             .map(|(at, session)| {
                 let (shared, receiver) = (Arc::clone(shared), receiver.clone());
-                thread::Builder::new()
-                    .name(format!("classifier-{at}"))
-                    .spawn(move || work(&shared, session, &receiver))
+                thread::Builder::new().name(format!("classifier-{at}")).spawn(move || {
+                    match precedence {
+                        Precedence::Equal => {}
+                        Precedence::OthersFirst => memory::let_others_go_first(),
+                    }
+                    work(&shared, session, &receiver);
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { queue: Some(sender), threads })
@@ -138,17 +152,18 @@ fn work(shared: &Shared, mut session: ModelSession, queue: &Receiver<(Job, Waiti
 
 fn score(shared: &Shared, session: &mut ModelSession, job: &Job) -> Result<Scored, ClassifyError> {
     let taken_at = Instant::now();
+    let computed_before = shared.on_processor.then(memory::processor_time).flatten();
     let encoded = shared.encoder.encode(&job.excerpt).map_err(ClassifyError::Failed)?;
     let encoded_at = Instant::now();
-    let computed_before = shared.on_processor.then(memory::processor_time).flatten();
     let outputs = session.run(&encoded.ids).map_err(|error| ClassifyError::Failed(error.to_string()))?;
-    let inference_us = micros(encoded_at, Instant::now());
+    let inferred_at = Instant::now();
     let computed = computed_before.and_then(|before| memory::processor_time()?.checked_sub(before));
     let times = StageTimes {
         queue_us: micros(job.queued_at, taken_at),
         tokenize_us: micros(taken_at, encoded_at),
-        inference_us,
-        compute_us: computed.map_or(inference_us, |computed| computed.as_micros() as u64),
+        inference_us: micros(encoded_at, inferred_at),
+        compute_us: computed
+            .map_or_else(|| micros(taken_at, inferred_at), |computed| computed.as_micros() as u64),
     };
     let (truncated, density) = (encoded.truncated, encoded.density);
     let scores = calibrate(&outputs, &shared.intents, &shared.manifest, truncated, density);

@@ -3,7 +3,7 @@
 use std::array;
 
 use super::Estimate;
-use crate::routing::targets::mix;
+use crate::routing::chance::{GOLDEN_RATIO, fraction, mix};
 
 /// Draws of all offsets together. The least chance that a target can have is one in so many.
 pub const DRAWS: usize = 64;
@@ -15,9 +15,6 @@ const QUANTILES: [f64; DRAWS / 2] = [
     0.867_062, 0.925_715, 0.987_669, 1.053_581, 1.124_317, 1.201_046, 1.285_415, 1.379_855, 1.488_19,
     1.617_006, 1.779_273, 2.007_286, 2.441_715,
 ];
-
-/// Weyl sequence of SplitMix64: the golden ratio in 64 bits.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Random numbers that follow from a seed.
 pub struct Draws {
@@ -32,7 +29,7 @@ impl Draws {
 
     /// Returns the next number, 0 to below 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        fraction(self.next())
     }
 
     /// Returns the next number, 0 to below `end`; `end` is far below 2^32, so that no number is favoured.
@@ -56,7 +53,7 @@ impl Draws {
     }
 
     fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(STEP);
+        self.state = self.state.wrapping_add(GOLDEN_RATIO);
         mix(self.state)
     }
 }

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     config::{Config, Fixes, IntentConfig, TargetIndex, TierLimits},
-    prompt::{Intent, Prompt, Source, Tier},
+    prompt::{Intent, Preferences, Prompt, Source, Tier},
 };
 
 /// Everything that a decision depends on.
@@ -268,7 +268,26 @@ fn no_target(question: &Question<'_>, dropped: Vec<Dropped>) -> NoTarget {
     });
     let spent = spent
         .map(|cap| SpentBudget { why: Arc::clone(&cap.why), tier: Arc::clone(&config.tier(cap.tier).name) });
-    NoTarget { dropped, spent }
+    NoTarget { dropped: asked_for_first(question, dropped), spent }
+}
+
+/// Puts those that the caller asks for before those that it rules out itself: why it does not get the former is what it
+/// does not know. Of a single target that it asks for, nothing else is told.
+fn asked_for_first(question: &Question<'_>, mut dropped: Vec<Dropped>) -> Vec<Dropped> {
+    let Preferences { allow_targets, deny_targets, tier_min, tier_max, .. } = &question.prompt.preferences;
+    let is_asked_for = |dropped: &Dropped| {
+        let tier = question.config.tier_named(&dropped.tier);
+        (allow_targets.is_empty() || allow_targets.contains(&dropped.target))
+            && !deny_targets.contains(&dropped.target)
+            && tier.is_none_or(|tier| {
+                tier_min.is_none_or(|low| tier >= low) && tier_max.is_none_or(|high| tier <= high)
+            })
+    };
+    if allow_targets.len() == 1 && dropped.iter().any(is_asked_for) {
+        dropped.retain(is_asked_for);
+    }
+    dropped.sort_by_key(|dropped| !is_asked_for(dropped));
+    dropped
 }
 
 /// Returns the strongest tier that the intent allows.

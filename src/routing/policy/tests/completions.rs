@@ -206,8 +206,7 @@ fn who_demands_more_than_a_spent_budget_allows_is_told_which_it_is() {
         let error = case.decide().unwrap_err();
         assert_eq!(error.spent.as_ref(), Some(&spent));
         let text = error.to_string();
-        let because =
-            "budget team-a of today is spent: at most tier simple; no target is left: s1 (simple): ";
+        let because = "budget team-a of today is spent: at most tier simple; no target is left: ";
         assert!(text.starts_with(because), "{text}");
         let each = "c1 (complex): budget team-a of today is spent: at most tier simple";
         assert!(text.contains(each), "{text}");

@@ -11,9 +11,10 @@ use crate::{
     prompt::{Draft, TierCap, TokenCountSource},
     routing::{
         admit::admit,
+        chance::mix,
         classifier::TokenDensity,
         rules::{DecidingHit, LimitBy, RuleLimits},
-        targets::{mix, sort_by_weight},
+        targets::sort_by_weight,
     },
 };
 
@@ -342,6 +343,20 @@ fn each_dropped_target_says_why() {
     case.draft.preferences.latency_ms_max = None;
     case.tokens = 2_000_000;
     assert!(case.decide().unwrap_err().to_string().contains("context window of 8000 tokens"));
+}
+
+#[test]
+fn why_the_target_asked_for_cannot_answer_comes_first_and_alone() {
+    let mut case = Case::new();
+    case.draft.shape.needs_vision = true;
+    case.draft.preferences.allow_targets = vec!["m1".to_owned()];
+    let text = case.decide().unwrap_err().to_string();
+    assert_eq!(text, "no target is left: m1 (moderate): lacks vision");
+    case.draft.preferences.allow_targets.clear();
+    case.draft.preferences.tier_min = "moderate".to_owned();
+    case.draft.preferences.tier_max = "moderate".to_owned();
+    let text = case.decide().unwrap_err().to_string();
+    assert!(text.starts_with("no target is left: m1 (moderate): lacks vision; "), "{text}");
 }
 
 #[test]
