@@ -30,7 +30,6 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
-pub use self::totals::TrafficStatus;
 use self::{
     feedback::Feedback,
     observe::Pending,
@@ -39,6 +38,7 @@ use self::{
     totals::Totals,
     writer::{Asked, Configured, Limits, Place, Queue, Shelf, Shelves, Writer},
 };
+pub use self::{observe::shadow_record, totals::TrafficStatus};
 use crate::{
     completion::ended::Ended,
     config::{Config, StoreConfig, TrafficConfig},
@@ -106,6 +106,11 @@ impl Traffic {
     /// Takes the intents of a bundle: they are the operator's words, and no text of a caller.
     pub fn know_intents<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.known.add(names.into_iter().map(str::to_owned));
+    }
+
+    /// Returns whether this is one of those words, or was one since the start.
+    pub fn knows(&self, word: &str) -> bool {
+        self.known.has(word)
     }
 
     /// Takes the words of another configuration, as it took those of the first.

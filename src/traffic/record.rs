@@ -11,6 +11,9 @@ use super::feedback::{Feedback, Signal};
 /// Version of [`Record`] as it is written.
 pub const VERSION: u32 = 1;
 
+/// Version of [`ShadowRecord`] as it is written.
+pub const SHADOW_VERSION: u32 = 1;
+
 /// One logged request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -217,6 +220,45 @@ pub struct Logged {
     pub record: Record,
     /// Oldest first.
     pub feedback: Vec<Feedback>,
+    /// `None` where no shadow was asked, or what it said is not there (yet).
+    pub shadow: Option<Shadow>,
+}
+
+/// What a bundle that did not serve said of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadow {
+    /// Its version, as it was named when it became the shadow.
+    pub bundle: Arc<str>,
+    pub score: ShadowRecord,
+}
+
+/// What a shadow decided, as it is stored: a versioned document beside the record. Fields are only ever added. Holds no
+/// text of the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShadowRecord {
+    pub version: u32,
+    /// Of the active bundle's decision.
+    pub active_tier: Arc<str>,
+    pub tier: Arc<str>,
+    pub target: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Arc<str>>,
+    pub intent_confidence: f64,
+    pub confidence: f64,
+    pub low_confidence: bool,
+    /// One for each tier, weakest first; empty without scores.
+    #[serde(default)]
+    pub sufficiency: Vec<f64>,
+    /// Why there are no scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unscored: Option<String>,
+    pub cost_usd_estimate: f64,
+    /// Probability with which the target was chosen; absent in the oldest documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f64>,
+    /// What the processor spent on tokenizer and model, microseconds; 0 in the oldest documents.
+    #[serde(default)]
+    pub compute_us: u64,
 }
 
 #[cfg(test)]
@@ -258,6 +300,8 @@ mod tests {
     #[test]
     fn old_records_stay_readable() {
         check::<Record>("record-v1.json");
+        check::<ShadowRecord>("shadow-v1.json");
+        check::<ShadowRecord>("shadow-v1-least.json");
         check::<Record>("record-v1-least.json");
         check::<Feedback>("feedback-v1.json");
         check::<Feedback>("feedback-v1-least.json");

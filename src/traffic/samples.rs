@@ -5,13 +5,13 @@ use uuid::Builder;
 
 use super::{
     feedback::Feedback,
-    record::{Logged, Record},
+    record::{Logged, Record, Shadow},
 };
 
 const LOGGED: &str = include_str!("../../tests/fixtures/logged.json");
 /// When the record of the fixture was decided: 2026-01-30T10:00:00Z.
 pub const AT_MS: i64 = 1_769_767_200_000;
-pub const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = super::store::DAY_MS;
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -22,7 +22,13 @@ struct Fixture {
 /// Returns an escalated completion with feedback.
 pub fn logged() -> Logged {
     let Fixture { record, feedback } = serde_json::from_str(LOGGED).unwrap();
-    Logged { record, feedback }
+    Logged { record, feedback, shadow: None }
+}
+
+/// Returns what a shadow said of a record with three tiers.
+pub fn shadow() -> Shadow {
+    let text = include_str!("../../tests/golden/traffic/shadow-v1.json");
+    Shadow { bundle: "next".into(), score: serde_json::from_str(text).unwrap() }
 }
 
 /// Returns the same of another time; `number` tells those of one time apart.

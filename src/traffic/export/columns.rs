@@ -96,6 +96,16 @@ pub struct Row<'a> {
     overhead_ms: f64,
     signals: &'a [Signal],
     feedback: Vec<FeedbackRow<'a>>,
+    /// What a bundle that did not serve would have decided; all null where none was asked.
+    shadow_bundle: Option<&'a str>,
+    shadow_tier: Option<&'a str>,
+    shadow_target: Option<&'a str>,
+    shadow_intent: Option<&'a str>,
+    shadow_sufficiency: Option<&'a [f64]>,
+    shadow_confidence: Option<f64>,
+    shadow_low_confidence: Option<bool>,
+    shadow_propensity: Option<f64>,
+    shadow_cost_usd_estimate: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -148,6 +158,7 @@ impl<'a> Row<'a> {
         let (request, decision, outcome) = (&record.request, &record.decision, &record.outcome);
         let (text, timings) = (&request.text, &decision.timings);
         let served = outcome.target.as_ref();
+        let score = logged.shadow.as_ref().map(|shadow| &shadow.score);
         let prompt = text.messages.iter().rev().find(|message| message.role == USER);
         Self {
             record_version: record.version,
@@ -218,6 +229,15 @@ impl<'a> Row<'a> {
             overhead_ms: outcome.overhead_ms,
             signals: &record.signals,
             feedback: logged.feedback.iter().map(FeedbackRow::of).collect(),
+            shadow_bundle: logged.shadow.as_ref().map(|shadow| &*shadow.bundle),
+            shadow_tier: score.map(|score| &*score.tier),
+            shadow_target: score.map(|score| &*score.target),
+            shadow_intent: score.and_then(|score| score.intent.as_deref()),
+            shadow_sufficiency: score.map(|score| &score.sufficiency[..]),
+            shadow_confidence: score.map(|score| score.confidence),
+            shadow_low_confidence: score.map(|score| score.low_confidence),
+            shadow_propensity: score.and_then(|score| score.propensity),
+            shadow_cost_usd_estimate: score.map(|score| score.cost_usd_estimate),
         }
     }
 }
@@ -365,8 +385,17 @@ fn columns() -> Fields {
         ("baseline_cost_usd", DataType::Float64),
         ("latency_ms", DataType::Float64),
         ("overhead_ms", DataType::Float64),
-        ("signals", list(text)),
+        ("signals", list(text.clone())),
         ("feedback", list(DataType::Struct(feedback))),
+        ("shadow_bundle", text.clone()),
+        ("shadow_tier", text.clone()),
+        ("shadow_target", text.clone()),
+        ("shadow_intent", text),
+        ("shadow_sufficiency", list(DataType::Float64)),
+        ("shadow_confidence", DataType::Float64),
+        ("shadow_low_confidence", DataType::Boolean),
+        ("shadow_propensity", DataType::Float64),
+        ("shadow_cost_usd_estimate", DataType::Float64),
     ])
 }
 

@@ -20,6 +20,8 @@ pub struct Destination {
     pub(super) publish: Publish,
     /// As it is told to people; without credentials.
     name: String,
+    /// What was not set, so that the machine itself was asked for keys: in the cloud that is how it should be.
+    pub(super) missing: Option<&'static str>,
 }
 
 /// How a file comes to be seen only when it is whole.
@@ -65,13 +67,14 @@ impl Destination {
         std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.to_string()))?;
         let store = Arc::new(store.with_fsync(true));
-        Ok(Self { store, prefix: Path::default(), publish: Publish::Rename, name })
+        Ok(Self { store, prefix: Path::default(), publish: Publish::Rename, name, missing: None })
     }
 
     fn remote(url: &Url, variables: Vec<(String, String)>) -> Result<Self, ExportError> {
+        let missing = missing_key(url.scheme(), &variables);
         let Remote { store, prefix, name } =
             Remote::open(url, variables).map_err(ExportError::Destination)?;
-        Ok(Self { store, prefix, publish: Publish::Complete, name })
+        Ok(Self { store, prefix, publish: Publish::Complete, name, missing })
     }
 
     /// Returns the place of a file.
@@ -113,6 +116,36 @@ impl Remote {
             Err(error) => Err(format!("{name}: {}", told(&error))),
         }
     }
+}
+
+/// Returns what is to be set where the environment names no key at all.
+fn missing_key(scheme: &str, variables: &[(String, String)]) -> Option<&'static str> {
+    let is_set =
+        |names: &[&str]| variables.iter().any(|(name, value)| names.contains(&&**name) && !value.is_empty());
+    let (names, hint): (&[&str], _) = match scheme {
+        "s3" | "s3a" => (
+            &[
+                "AWS_ACCESS_KEY_ID",
+                "AWS_WEB_IDENTITY_TOKEN_FILE",
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "AWS_SKIP_SIGNATURE",
+            ],
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set: this machine's own role was asked for keys",
+        ),
+        "gs" => (
+            &[
+                "GOOGLE_SERVICE_ACCOUNT",
+                "GOOGLE_SERVICE_ACCOUNT_PATH",
+                "GOOGLE_SERVICE_ACCOUNT_KEY",
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "GOOGLE_SKIP_SIGNATURE",
+            ],
+            "GOOGLE_SERVICE_ACCOUNT is not set: this machine's own account was asked for keys",
+        ),
+        _ => return None,
+    };
+    (!is_set(names)).then_some(hint)
 }
 
 /// Returns what the environment says of object stores; what is not valid Unicode is no setting of one.
@@ -158,6 +191,15 @@ mod tests {
         check("file://relative/path", "file:// needs an absolute path");
         check("s3://key:secret@bucket/path", "keys and options come from the environment");
         check("az://container/path?sig=secret", "keys and options come from the environment");
+    }
+
+    #[test]
+    fn where_no_key_is_set_that_is_told() {
+        let set = |name: &str| vec![(name.to_owned(), "x".to_owned())];
+        assert!(missing_key("s3", &set("AWS_REGION")).unwrap().starts_with("AWS_ACCESS_KEY_ID"));
+        assert_eq!(missing_key("s3", &set("AWS_ACCESS_KEY_ID")), None);
+        assert!(missing_key("gs", &[]).unwrap().starts_with("GOOGLE_SERVICE_ACCOUNT"));
+        assert_eq!(missing_key("az", &[]), None);
     }
 
     #[test]

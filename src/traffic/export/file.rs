@@ -161,5 +161,9 @@ fn inner(error: &ParquetError) -> &dyn std::error::Error {
 }
 
 fn failed(destination: &Destination, path: &Path, error: &dyn std::error::Error) -> ExportError {
-    ExportError::Write { place: destination.name_of(path), problem: told(error) }
+    let problem = match destination.missing {
+        Some(hint) => format!("{} ({hint})", told(error)),
+        None => told(error),
+    };
+    ExportError::Write { place: destination.name_of(path), problem }
 }

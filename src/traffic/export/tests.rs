@@ -21,7 +21,7 @@ use crate::traffic::{
         AttemptRecord, DecisionRecord, Kind, MessageRecord, OutcomeRecord, Record, RequestRecord,
         TargetRecord, TextRecord, TimingsRecord,
     },
-    samples::{AT_MS, DAY_MS, logged, logged_at},
+    samples::{AT_MS, DAY_MS, logged, logged_at, shadow},
 };
 
 fn exporter(folder: &TempDir, format: Format) -> Exporter {
@@ -247,7 +247,7 @@ fn every_value_of_a_record_has_a_column() {
         ("attempts.target.provider", "attempts.provider"),
         ("attempts.target.model", "attempts.model"),
     ]);
-    let one = Logged { record: full_record(), feedback: Vec::new() };
+    let one = Logged { record: full_record(), feedback: Vec::new(), shadow: None };
     let (mut values, mut columns) = (BTreeSet::new(), BTreeSet::new());
     leaves("", &serde_json::to_value(&one.record).unwrap(), &mut values);
     leaves("", &serde_json::to_value(Row::of(&one)).unwrap(), &mut columns);
@@ -260,6 +260,27 @@ fn every_value_of_a_record_has_a_column() {
         assert!(columns.contains(column), "{value} has no column {column}");
     }
     assert!(values.len() > 60, "{values:?}");
+}
+
+#[test]
+fn what_a_shadow_said_has_columns_and_is_null_without_one() {
+    // Told by the record itself, by others, or of no use beside these.
+    let left_out = ["version", "active_tier", "intent_confidence", "unscored", "compute_us"];
+    let said = shadow();
+    let with = Logged { shadow: Some(said.clone()), ..logged() };
+    let batch = columns::batch(&[with.clone(), logged()]).unwrap().unwrap();
+    let row = serde_json::to_value(Row::of(&with)).unwrap();
+    let Value::Object(score) = serde_json::to_value(&said.score).unwrap() else { panic!("it has fields") };
+    for (name, value) in score.iter().filter(|(name, _)| !left_out.contains(&name.as_str())) {
+        assert_eq!(&row[format!("shadow_{name}")], value, "{name}");
+    }
+    assert_eq!(row["shadow_bundle"], "next");
+    for field in batch.schema().fields().iter().filter(|field| field.name().starts_with("shadow_")) {
+        let column = batch.column_by_name(field.name()).unwrap();
+        assert_eq!((column.is_null(0), column.is_null(1)), (false, true), "{}", field.name());
+    }
+    let sufficiency = batch.column_by_name("shadow_sufficiency").unwrap().as_list::<i32>().value(0);
+    assert_eq!(sufficiency.as_primitive::<Float64Type>().values(), &said.score.sufficiency[..]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! [`FeedbackDraft`] -> [`Feedback`]: checks feedback once, for every entry point, and names every bad field at once.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
@@ -17,6 +19,8 @@ const NAME_BYTES_MAX: usize = 128;
 const COMMENT_BYTES_MAX: usize = 16 << 10;
 /// As long as the longest answers of models.
 const DEMONSTRATION_BYTES_MAX: usize = 256 << 10;
+/// Intents that an error names; all stand in the bundle and the configuration.
+const INTENTS_NAMED_MAX: usize = 30;
 /// Between bad and good.
 const SCORE_MIDDLE: f64 = 0.5;
 /// Bytes of the hash that names feedback without a name: among so many, two of one decision never meet.
@@ -99,6 +103,23 @@ impl FeedbackDraft {
         }
         let tiers: Vec<&str> = config.tiers.iter().map(|tier| &*tier.name).collect();
         Some(FieldProblem::new("right_tier", format!("is no tier; there are {}", tiers.join(", "))))
+    }
+
+    /// Returns what is wrong with an intent that is none of those that are known.
+    pub fn intent_problem(&self, known: &BTreeSet<Arc<str>>) -> Option<FieldProblem> {
+        let intent = self.right_intent.as_str();
+        if intent.is_empty() || known.contains(intent) {
+            return None;
+        }
+        let mut names: Vec<&str> = known.iter().take(INTENTS_NAMED_MAX).map(|name| &**name).collect();
+        let more = known.len().saturating_sub(names.len());
+        let and_more = format!("and {more} more");
+        if more > 0 {
+            names.push(&and_more);
+        }
+        // What was sent is not repeated: it may be anything, such as a remark in the wrong field.
+        let problem = format!("is no intent; there are {}", names.join(", "));
+        Some(FieldProblem::new("right_intent", problem))
     }
 
     /// Two fields at fault: both are named, since either may be the mistake.

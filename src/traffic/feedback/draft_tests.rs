@@ -205,3 +205,15 @@ proptest::proptest! {
         let _ = FeedbackDraft { decision_id, ..known }.check(&default_config(), AT_MS);
     }
 }
+
+#[test]
+fn an_intent_that_is_not_known_is_told_with_those_that_are() {
+    let known = ["code", "math"].into_iter().map(Arc::from).collect();
+    let problem = |intent: &str| {
+        let draft = FeedbackDraft { right_intent: intent.to_owned(), ..good() };
+        draft.intent_problem(&known).map(|problem| format!("{}: {}", problem.field, problem.problem))
+    };
+    assert_eq!(problem(""), None);
+    assert_eq!(problem("code"), None);
+    assert_eq!(problem("nonsense").as_deref(), Some("right_intent: is no intent; there are code, math"));
+}

@@ -9,6 +9,8 @@ pub use self::draft::FeedbackDraft;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::config::LearningWeights;
+
 /// Version of [`Feedback`] as it is stored.
 pub const VERSION: u32 = 1;
 
@@ -61,6 +63,17 @@ pub enum FeedbackSource {
     Human,
     /// A program: a test, a judge, pointsman itself.
     Automatic,
+}
+
+impl FeedbackSource {
+    /// Returns what one piece of its feedback counts.
+    pub fn weight(self, weights: &LearningWeights) -> f64 {
+        match self {
+            Self::Human => weights.human,
+            Self::User => weights.user,
+            Self::Automatic => weights.automatic,
+        }
+    }
 }
 
 /// A thumb up or down.

@@ -9,7 +9,7 @@ use crate::{
     config::LearningWeights,
     routing::learning::{CellKey, Channel, Judgement, Observation},
     traffic::{
-        feedback::{Feedback, FeedbackSource, Signal, Verdict},
+        feedback::{Feedback, Signal, Verdict},
         record::{AttemptRecord, DecisionRecord, Record},
         store::column_text,
     },
@@ -22,15 +22,10 @@ pub fn of_feedback(record: &Record, feedback: &Feedback, weights: &LearningWeigh
     let outcome = &record.outcome;
     let target = outcome.target.as_ref().unwrap_or(&decision.target);
     let tier = outcome.tier.as_ref().unwrap_or(&decision.tier);
-    let weight = match feedback.source {
-        FeedbackSource::Human => weights.human,
-        FeedbackSource::User => weights.user,
-        FeedbackSource::Automatic => weights.automatic,
-    };
     let judgement = Judgement {
         base: base(decision, tier)?,
         good: Some(good(decision, tier, feedback)?),
-        weight,
+        weight: feedback.source.weight(weights),
         at_ms: feedback.at_ms,
     };
     observation(record, &target.id, Channel::Feedback, judgement)

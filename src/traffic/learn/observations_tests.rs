@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::LearningConfig,
     traffic::{
-        feedback,
+        feedback::{self, FeedbackSource},
         record::{self, Kind, OutcomeRecord, RequestRecord, TargetRecord, TextRecord, TimingsRecord},
     },
 };

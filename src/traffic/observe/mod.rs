@@ -13,8 +13,8 @@ use self::cut::{Kept, cut};
 use super::{
     feedback::Signal,
     record::{
-        self, AttemptRecord, DecisionRecord, Kind, OutcomeRecord, Record, RequestRecord, TargetRecord,
-        TextRecord, TimingsRecord,
+        self, AttemptRecord, DecisionRecord, Kind, OutcomeRecord, Record, RequestRecord, ShadowRecord,
+        TargetRecord, TextRecord, TimingsRecord,
     },
     store::moment,
 };
@@ -170,6 +170,25 @@ fn request_record(prompt: Prompt, prompt_tokens: u32, turns: u32) -> RequestReco
         needs_vision: shape.needs.vision,
         needs_json: shape.needs.json,
         quality: preferences.quality.filter(|quality| quality.is_finite()),
+    }
+}
+
+/// Returns what is kept of a shadow's decision, beside the record of the active bundle's.
+pub fn shadow_record(active_tier: &Arc<str>, decision: &Decision) -> ShadowRecord {
+    ShadowRecord {
+        version: record::SHADOW_VERSION,
+        active_tier: Arc::clone(active_tier),
+        tier: Arc::clone(&decision.tier),
+        target: Arc::clone(&decision.target.id.0),
+        intent: decision.intent.as_ref().map(|intent| Arc::clone(&intent.0)),
+        intent_confidence: finite(decision.intent_confidence),
+        confidence: finite(decision.confidence),
+        low_confidence: decision.low_confidence,
+        sufficiency: all_finite(decision.tier_scores.iter().map(|score| score.sufficiency).collect()),
+        unscored: decision.unscored.map(str::to_owned),
+        cost_usd_estimate: finite(decision.cost_usd_estimate),
+        propensity: Some(finite(decision.propensity)),
+        compute_us: decision.timings.compute_us,
     }
 }
 

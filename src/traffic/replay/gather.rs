@@ -3,10 +3,23 @@
 use std::{
     collections::{BTreeMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use super::Row;
 use crate::traffic::store::Selection;
+
+/// Names of other shadows that are counted: more are not read.
+const OTHER_SHADOWS_MAX: usize = 8;
+
+/// What a row must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Needs {
+    /// A text, to decide about it again.
+    Text,
+    /// What this bundle said of it as a shadow.
+    ShadowOf(String),
+}
 
 /// What was read, and what of it is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +30,10 @@ pub struct Counts {
     pub outside: u64,
     /// The text policy kept no text: there is nothing to decide about.
     pub without_text: u64,
+    /// The wanted bundle did not score them as a shadow.
+    pub without_shadow: u64,
+    /// Which other bundles scored how many of these, the first few of them.
+    pub other_shadows: BTreeMap<Arc<str>, u64>,
     /// Left out by the sample.
     pub passed_over: u64,
     /// Read twice.
@@ -29,6 +46,7 @@ pub struct Counts {
 /// places are kept. So any order of reading gives the same sample, and memory is bounded by it.
 pub struct Gatherer {
     selection: Selection,
+    needs: Needs,
     rows_max: usize,
     seed: u64,
     sessions: BTreeMap<u64, Vec<Row>>,
@@ -40,9 +58,10 @@ pub struct Gatherer {
 
 impl Gatherer {
     /// Keeps up to `rows_max` rows, at least 1.
-    pub fn new(selection: Selection, rows_max: usize, seed: u64) -> Self {
+    pub fn new(selection: Selection, needs: Needs, rows_max: usize, seed: u64) -> Self {
         let sessions = BTreeMap::new();
-        Self { selection, rows_max, seed, sessions, kept: 0, limit: None, counts: Counts::default() }
+        let counts = Counts::default();
+        Self { selection, needs, rows_max, seed, sessions, kept: 0, limit: None, counts }
     }
 
     /// Takes a row.
@@ -52,8 +71,7 @@ impl Gatherer {
             return;
         }
         self.counts.read += 1;
-        if row.messages.is_empty() {
-            self.counts.without_text += 1;
+        if !self.has_what_is_needed(&row) {
             return;
         }
         let place = self.place(&row);
@@ -98,6 +116,30 @@ impl Gatherer {
             && tenant.as_ref().is_none_or(|tenant| row.tenant == *tenant)
     }
 
+    /// Whether there is anything to compare; counts what lacks it.
+    fn has_what_is_needed(&mut self, row: &Row) -> bool {
+        let counts = &mut self.counts;
+        match &self.needs {
+            Needs::Text => {
+                let has = !row.messages.is_empty();
+                counts.without_text += u64::from(!has);
+                has
+            }
+            Needs::ShadowOf(bundle) => {
+                let shadow = row.shadow_bundle.as_ref();
+                let has = shadow.is_some_and(|shadow| **shadow == **bundle);
+                counts.without_shadow += u64::from(!has);
+                let others = &mut counts.other_shadows;
+                if let Some(other) = shadow.filter(|_| !has)
+                    && (others.len() < OTHER_SHADOWS_MAX || others.contains_key(other))
+                {
+                    *others.entry(Arc::clone(other)).or_default() += 1;
+                }
+                has
+            }
+        }
+    }
+
     fn place(&self, row: &Row) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.seed.hash(&mut hasher);
@@ -126,7 +168,7 @@ mod tests {
     }
 
     fn gather(rows: impl IntoIterator<Item = Row>, rows_max: usize) -> (Vec<Row>, Counts) {
-        let mut gatherer = Gatherer::new(Selection::default(), rows_max, 1);
+        let mut gatherer = Gatherer::new(Selection::default(), Needs::Text, rows_max, 1);
         rows.into_iter().for_each(|row| gatherer.add(row));
         gatherer.finish()
     }
@@ -134,7 +176,7 @@ mod tests {
     #[test]
     fn range_and_tenant_select() {
         let selection = Selection { from_ms: Some(10), until_ms: Some(20), tenant: Some("a".to_owned()) };
-        let mut gatherer = Gatherer::new(selection, 100, 1);
+        let mut gatherer = Gatherer::new(selection, Needs::Text, 100, 1);
         for (at, tenant) in [(9, "a"), (10, "a"), (19, "a"), (20, "a"), (15, "b")] {
             gatherer.add(Row { tenant: tenant.to_owned(), ..request(u128::from(at), at, 0) });
         }
@@ -150,6 +192,20 @@ mod tests {
         let (rows, counts) = gather([bare, request(2, 6, 0), request(2, 6, 0), request(3, 4, 0)], 100);
         assert_eq!(rows.iter().map(Row::at_ms).collect::<Vec<_>>(), [4, 6]);
         assert_eq!((counts.read, counts.without_text, counts.duplicates), (4, 1, 1));
+    }
+
+    #[test]
+    fn a_shadows_rows_need_no_text() {
+        let needs = Needs::ShadowOf("next".to_owned());
+        let mut gatherer = Gatherer::new(Selection::default(), needs, 100, 1);
+        for (at, shadow) in [(5, Some("next")), (6, None), (7, Some("other")), (8, Some("next"))] {
+            let shadow_bundle = shadow.map(Arc::from);
+            gatherer.add(Row { messages: Vec::new(), shadow_bundle, ..request(at.into(), at, 0) });
+        }
+        let (rows, counts) = gatherer.finish();
+        assert_eq!(rows.iter().map(Row::at_ms).collect::<Vec<_>>(), [5, 8]);
+        assert_eq!((counts.read, counts.without_shadow, counts.without_text), (4, 2, 0));
+        assert_eq!(counts.other_shadows, BTreeMap::from([("other".into(), 1)]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The log read again, to ask what another configuration, bundle or quality would have decided.
 //!
 //! A store or an export becomes [`Row`]s ([`source`]), of which a bounded, reproducible sample is kept ([`gather`]);
-//! rows with a text become prompts ([`request`]), which a router decides for ([`run`]). Nothing here writes, and no
+//! rows with a text become prompts ([`request`]), which a router decides for ([`run`]); rows that a shadow scored need
+//! neither ([`shadow`]). Nothing here writes, and no
 //! error quotes what a record holds.
 
 pub mod gather;
@@ -11,6 +12,7 @@ pub mod reward;
 mod row;
 pub mod run;
 pub mod scores;
+pub mod shadow;
 pub mod source;
 
 use std::path::PathBuf;

@@ -133,7 +133,8 @@ fn prompt(row: &Row, config: &Config) -> Result<Prompt, String> {
     })
 }
 
-fn before(row: &Row, by: RewardBy) -> Before {
+/// Returns what the log says of a row.
+pub(super) fn before(row: &Row, by: RewardBy) -> Before {
     let scored = !row.sufficiency.is_empty() && row.sufficiency.len() == row.tiers.len();
     Before {
         id: row.decision_id,

@@ -49,6 +49,8 @@ pub struct Row {
     pub tiers: Vec<Arc<str>>,
     pub tier: Arc<str>,
     pub target: Arc<str>,
+    #[serde(default)]
+    pub intent: Option<Arc<str>>,
     /// One for each of `tiers`; empty where nothing was scored.
     #[serde(default, deserialize_with = "or_default")]
     pub sufficiency: Vec<f64>,
@@ -86,6 +88,24 @@ pub struct Row {
     /// Oldest first.
     #[serde(default, deserialize_with = "or_default")]
     pub feedback: Vec<FeedbackRow>,
+    /// Of the bundle that scored it as a shadow; `None` where none did.
+    #[serde(default)]
+    pub shadow_bundle: Option<Arc<str>>,
+    #[serde(default)]
+    pub shadow_tier: Option<Arc<str>>,
+    #[serde(default)]
+    pub shadow_target: Option<Arc<str>>,
+    #[serde(default)]
+    pub shadow_intent: Option<Arc<str>>,
+    /// One for each of `tiers`; empty where it scored nothing.
+    #[serde(default, deserialize_with = "or_default")]
+    pub shadow_sufficiency: Vec<f64>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub shadow_low_confidence: bool,
+    #[serde(default)]
+    pub shadow_propensity: Option<f64>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub shadow_cost_usd_estimate: f64,
 }
 
 /// One turn.
@@ -122,7 +142,7 @@ pub struct FeedbackRow {
 
 impl Row {
     /// The columns that are read, as exports name them.
-    pub const COLUMNS: [&str; 35] = [
+    pub const COLUMNS: [&str; 44] = [
         "decision_id",
         "tenant",
         "session",
@@ -142,6 +162,7 @@ impl Row {
         "tiers",
         "tier",
         "target",
+        "intent",
         "sufficiency",
         "sufficiency_base",
         "source",
@@ -158,6 +179,14 @@ impl Row {
         "attempts",
         "cost_usd",
         "feedback",
+        "shadow_bundle",
+        "shadow_tier",
+        "shadow_target",
+        "shadow_intent",
+        "shadow_sufficiency",
+        "shadow_low_confidence",
+        "shadow_propensity",
+        "shadow_cost_usd_estimate",
     ];
     /// Those without which there is no record.
     pub const REQUIRED: [&str; 3] = ["decision_id", "tier", "target"];
@@ -169,7 +198,8 @@ impl Row {
 }
 
 impl From<Logged> for Row {
-    fn from(Logged { record, feedback }: Logged) -> Self {
+    fn from(Logged { record, feedback, shadow }: Logged) -> Self {
+        let (shadow_bundle, score) = shadow.map(|shadow| (shadow.bundle, shadow.score)).unzip();
         let Record { decision_id, request, decision, attempts, outcome, .. } = record;
         let messages = request.text.messages.into_iter();
         Self {
@@ -194,6 +224,7 @@ impl From<Logged> for Row {
             tiers: decision.tiers,
             tier: decision.tier,
             target: decision.target.id,
+            intent: decision.intent,
             sufficiency: decision.sufficiency,
             sufficiency_base: decision.sufficiency_base,
             source: decision.source,
@@ -210,6 +241,14 @@ impl From<Logged> for Row {
             attempts: attempts.into_iter().map(AttemptRow::from).collect(),
             cost_usd: outcome.cost_usd,
             feedback: feedback.into_iter().map(FeedbackRow::from).collect(),
+            shadow_bundle,
+            shadow_low_confidence: score.as_ref().is_some_and(|score| score.low_confidence),
+            shadow_propensity: score.as_ref().and_then(|score| score.propensity),
+            shadow_cost_usd_estimate: score.as_ref().map_or(0.0, |score| score.cost_usd_estimate),
+            shadow_tier: score.as_ref().map(|score| Arc::clone(&score.tier)),
+            shadow_target: score.as_ref().map(|score| Arc::clone(&score.target)),
+            shadow_intent: score.as_ref().and_then(|score| score.intent.clone()),
+            shadow_sufficiency: score.map(|score| score.sufficiency).unwrap_or_default(),
         }
     }
 }

@@ -14,10 +14,9 @@ pub use self::{
 };
 use super::{
     record::{Kind, Logged},
-    store::Selection,
+    store::{DAY_MS, Selection},
 };
 
-const DAY_MS: i64 = 86_400_000;
 /// Intents are compared with those of this long before.
 const BEFORE_MS: i64 = 30 * DAY_MS;
 /// Days told apart: ten years.
@@ -250,7 +249,7 @@ fn counted(counts: Named<u64>) -> Vec<Counted> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::samples::{AT_MS, DAY_MS, logged_at};
+    use crate::traffic::samples::{AT_MS, logged_at};
 
     fn decided(at_ms: i64) -> Logged {
         let mut logged = logged_at(at_ms, 0);

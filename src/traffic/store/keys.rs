@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 /// Milliseconds of one day of UTC.
-pub(super) const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = 86_400_000;
 /// A UUIDv7 has 48 bits of milliseconds before 80 others.
 const TIME_SHIFT: u32 = 80;
 const TIME_MS_MAX: i64 = (1 << 48) - 1;

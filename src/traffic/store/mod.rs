@@ -37,7 +37,7 @@ use self::{
 };
 pub(in crate::traffic) use self::{
     error::Dialect,
-    keys::{column_text, moment},
+    keys::{DAY_MS, column_text, moment},
     statement::Statement,
 };
 use crate::config::StoreConfig;
@@ -60,6 +60,8 @@ pub enum Landed {
     Duplicate,
     /// Its decision is unknown, and there is no room for more of that kind.
     Full,
+    /// It waits for a store that is down; whether that has it already is not known.
+    Spooled,
 }
 
 /// Which records: from `from_ms` on and before `until_ms`, milliseconds since 1970.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::traffic::{
     feedback::Feedback,
-    record::{Logged, Record},
+    record::{Logged, Record, Shadow},
 };
 
 /// Records of one page: some megabytes of text.
@@ -41,7 +41,7 @@ const POSTGRES_BYTES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(re
      UNION ALL SELECT CAST('shadow_scores' AS regclass)) AS parts";
 
 impl Store {
-    /// Returns the next records with their feedback, oldest first, at most `limit` (and 1,000), fewer where they are
+    /// Returns the next records with their feedback and what a shadow said, oldest first, at most `limit` (and 1,000), fewer where they are
     /// long; empty at the end. Of the feedback about one decision the latest 100 are given.
     pub async fn page(
         &self,
@@ -77,13 +77,15 @@ impl Store {
             records.extend(self.readable(&id, &text));
         }
         drop(rows);
-        let mut feedback = HashMap::new();
+        let (mut feedback, mut shadows) = (HashMap::new(), HashMap::new());
         for batch in records.chunks(ROWS_MAX) {
             self.feedback_of(&mut transaction, batch, &mut feedback).await?;
+            self.shadows_of(&mut transaction, batch, &mut shadows).await?;
         }
         let with_feedback = |record: Record| {
             let feedback = feedback.remove(&record.decision_id).unwrap_or_default();
-            Logged { record, feedback }
+            let shadow = shadows.remove(&record.decision_id);
+            Logged { record, feedback, shadow }
         };
         Ok((records.into_iter().map(with_feedback).collect(), last))
     }
@@ -152,6 +154,38 @@ impl Store {
             let (id, text) = id_and_document(&row).map_err(failed)?;
             if let Some(feedback) = self.readable::<Feedback>(&id, &text) {
                 into.entry(feedback.decision_id).or_default().push(feedback);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what shadows said of records that stand in the page's order. A decision is given to one shadow; where another
+    /// bundle's score is there all the same, the last by name counts.
+    async fn shadows_of(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        records: &[Record],
+        into: &mut HashMap<Uuid, Shadow>,
+    ) -> Result<(), StoreError> {
+        let failed = |error: sqlx::Error| self.failed(&error);
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+        let (first, last) = (first.decision_id, last.decision_id);
+        // By the range first: a look-up for each identifier takes three times as long where there is no shadow, and pairs
+        // of day and identifier have SQLite read the whole table.
+        let mut select = self.statement(
+            "SELECT decision_id, document, bundle FROM shadow_scores WHERE (day, decision_id) >= (",
+        );
+        select.value(day(first)).push(", ").value(first.to_string());
+        select.push(") AND (day, decision_id) <= (").value(day(last)).push(", ").value(last.to_string());
+        select
+            .push(") AND decision_id IN ")
+            .list(records.iter().map(|record| record.decision_id.to_string()));
+        select.push(" ORDER BY day, decision_id, bundle");
+        for row in select.query().fetch_all(&mut **transaction).await.map_err(failed)? {
+            let (id, text) = id_and_document(&row).map_err(failed)?;
+            let bundle: String = row.try_get(2).map_err(failed)?;
+            if let (Some(score), Ok(id)) = (self.readable(&id, &text), Uuid::try_parse(&id)) {
+                into.insert(id, Shadow { bundle: bundle.into(), score });
             }
         }
         Ok(())

@@ -47,7 +47,8 @@ impl Known {
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(words);
     }
 
-    fn has(&self, word: &str) -> bool {
+    /// Returns whether a word was taken.
+    pub fn has(&self, word: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(word)
     }
 }

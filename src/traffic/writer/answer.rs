@@ -132,7 +132,7 @@ impl Writer {
             tracing::warn!(%error, "feedback is refused: neither the store nor the spool takes it");
         }
         let answer = |_: &Feedback| match &kept {
-            Ok(()) => Ok(Landed::Unknown),
+            Ok(()) => Ok(Landed::Spooled),
             Err(_) => Err(FeedbackError::Unavailable("neither the store nor its spool takes it".to_owned())),
         };
         feedback.iter().map(answer).collect()
