@@ -211,7 +211,7 @@ impl Rest {
 fn failed_after(open: OpenAttempt, permit: Permit, error: ProviderError, silence_max: Duration) {
     let passed = error.kind == ErrorKind::Timeout(Stage::Deadline);
     if passed && open.is_silent() && open.age() >= silence_max {
-        permit.failed();
+        permit.failed(ErrorKind::Timeout(Stage::Deadline));
         open.settle(Outcome::Failed(error));
     } else {
         failed(open, permit, error);
@@ -222,7 +222,7 @@ fn failed_after(open: OpenAttempt, permit: Permit, error: ProviderError, silence
 /// tells nothing of it.
 pub fn failed(open: OpenAttempt, permit: Permit, error: ProviderError) {
     if error.kind.blames_target() {
-        permit.failed();
+        permit.failed(error.kind);
     } else if error.kind != ErrorKind::Timeout(Stage::Deadline) {
         permit.succeeded();
     }

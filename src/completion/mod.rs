@@ -5,6 +5,7 @@
 //! ends. This module only turns the crank. It never changes the target of a stream whose first part was sent,
 //! and never ends a broken one cleanly.
 
+mod absent_keys;
 pub mod answer;
 pub mod attempt;
 pub mod breaker;
@@ -55,6 +56,7 @@ use crate::{
     config::{Config, TargetConfig, TargetIndex},
     prompt::{Prompt, TierCap},
     routing::{RouteError, Router, health::TargetHealth},
+    telemetry,
 };
 
 /// Pieces between the upstream side and a caller who reads slowly; then the upstream side waits.
@@ -90,6 +92,7 @@ pub struct Completer {
     pace: Pace,
     slots: Slots,
     on_end: Option<OnEnd>,
+    absent_told: absent_keys::Told,
 }
 
 /// Why completions cannot be made at all.
@@ -115,17 +118,21 @@ impl Completer {
         health: Arc<TargetHealth>,
         providers: Vec<Option<Arc<dyn Provider>>>,
     ) -> Result<Self, CompleterError> {
-        Ok(Self {
+        telemetry::completions_of(config.tiers.iter().map(|tier| &*tier.name));
+        let completer = Self {
             targets: config.targets.iter().cloned().map(Arc::new).collect(),
             breakers: Breakers::new(config.completion.breaker, &config.targets, Arc::clone(&health)),
             spend: Arc::new(Spend::open(&config)?),
             pace: Pace::new(config.targets.len()),
             slots: Slots::default(),
             on_end: None,
+            absent_told: absent_keys::Told::default(),
             providers,
             health,
             config,
-        })
+        };
+        completer.show_keys();
+        Ok(completer)
     }
 
     /// Tells `on_end` of every completion that was decided for, however it ends.
@@ -183,8 +190,6 @@ impl Completer {
         match self.spend.verdict(&job.prompt.context, SystemTime::now()) {
             Verdict::Free => {}
             Verdict::TierMax { tier, why } => {
-                // Budgets may already be those of a later configuration, with more tiers.
-                let tier = tier.min(self.config.top_tier());
                 job.prompt.tier_cap = Some(TierCap { tier, why: why.into() });
             }
             Verdict::Refuse { why, retry_after } => {

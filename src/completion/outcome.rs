@@ -30,7 +30,7 @@ pub struct Summary {
     pub target: TargetRef,
     /// Its tier.
     pub tier: Arc<str>,
-    /// Whether a tier above the decided one answered.
+    /// Whether a tier above the decided one answered since an answer below was weak; not after an outage.
     pub escalated: bool,
     /// Why the answer is not good enough, when no better one was had.
     pub weak: Option<Weakness>,
@@ -134,6 +134,7 @@ pub struct Opening {
     pub decision: Arc<Decision>,
     pub target: TargetRef,
     pub tier: Arc<str>,
+    /// As in a [`Summary`].
     pub escalated: bool,
     /// Those that ended before; the one that answers is not among them.
     pub attempts: Vec<Attempt>,

@@ -1,10 +1,13 @@
 //! The completer before -> the completer of another configuration. What was learned of targets, providers, keys and
 //! spend goes on where it is about the same thing; what still runs under the old one goes on reporting to it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{Completer, CompleterError, providers};
-use crate::config::{Config, TargetIndex};
+use crate::{
+    config::{Config, TargetIndex},
+    telemetry,
+};
 
 impl Completer {
     /// Returns a completer of this configuration that goes on from `before`. Nothing changes for what runs, or begins,
@@ -20,16 +23,29 @@ impl Completer {
             pace: before.pace.after(&continues),
             slots: before.slots.clone(),
             on_end: before.on_end.clone(),
+            absent_told: before.absent_told.clone(),
             providers,
             health,
             config,
         })
     }
 
-    /// Has what is shared with the completer before follow this one's configuration: limits of breakers, budgets.
+    /// Has what is shared with the completer before follow this one's configuration: limits of breakers, budgets. Shows
+    /// this one's targets and providers in metrics, in place of others of the same names.
     pub fn take_over(&self) {
         self.breakers.take_over(self.config.completion.breaker);
         self.spend.take_over(&self.config.budgets);
+        self.show_keys();
+        telemetry::completions_of(self.config.tiers.iter().map(|tier| &*tier.name));
+        self.warn_of_absent_keys(Instant::now());
+    }
+
+    /// Shows in metrics how many keys of each provider serve.
+    pub(super) fn show_keys(&self) {
+        let now = Instant::now();
+        for keys in self.providers.iter().flatten().filter_map(|provider| provider.keys()) {
+            keys.show(now);
+        }
     }
 }
 
@@ -58,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        completion::{breaker::Substitute, clock},
+        completion::{attempt::ErrorKind, breaker::Substitute, clock},
         config::read_text,
         prompt::{Context, Tier},
         routing::health::TargetHealth,
@@ -118,7 +134,7 @@ output_tokens_typical = 100
 
     fn fail(completer: &Completer, target: usize) {
         let permit = completer.breakers.admit(TargetIndex(target), clock(), Substitute::None);
-        permit.expect("its breaker is closed").failed();
+        permit.expect("its breaker is closed").failed(ErrorKind::Server);
     }
 
     #[test]
@@ -170,6 +186,35 @@ output_tokens_typical = 100
         check(TEXT, true);
         check(&TEXT.replace("a-1", "a-2"), true);
         check(&TEXT.replace("one.example", "two.example"), false);
+    }
+
+    #[test]
+    fn what_does_not_serve_yet_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "a-key").unwrap();
+        // Names of this test alone: others run in the same process.
+        let text = TEXT.replace("\"one\"", "\"shown-one\"").replace("\"a\"", "\"shown-a\"");
+        let keyed = |text: &str, key: &str| {
+            let keys = format!("keys = [\"file:{}\"]\nbase_url", folder.path().join(key).display());
+            text.replace("base_url", &keys)
+        };
+        let shown = |state: &str, keys: &str| {
+            let metrics = telemetry::init_metrics().render();
+            let state = format!("pointsman_target_state{{target=\"shown-a\",state=\"{state}\"}} 1");
+            let keys = format!("pointsman_provider_keys{{provider=\"shown-one\",state=\"{keys}\"}} 1");
+            assert!(metrics.contains(&state) && metrics.contains(&keys), "{metrics}");
+        };
+        telemetry::init_metrics();
+        let before = completer(&keyed(&text, "key"));
+        fail(&before, 0);
+        fail(&before, 0);
+        shown("open", "live");
+        let other = keyed(&text.replace("a-1", "a-2"), "no-key");
+        let config = Arc::new(read_text(&other).unwrap_or_else(|error| panic!("{error}")));
+        let refused = Completer::after(&before, config).unwrap();
+        shown("open", "live");
+        refused.take_over();
+        shown("closed", "dead");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Ticket {
 pub enum Verdict {
     Good,
     Bad,
+    /// Bad too, but only asked to slow down.
+    RateLimited,
 }
 
 /// One target's breaker.
@@ -62,6 +64,8 @@ pub struct Breaker {
     era: u64,
     /// Failures since the last success.
     failures: u32,
+    /// Whether those that opened it, or would, were all asked to slow down.
+    rate_limited: bool,
     /// Times in a row that it opened without having closed between; the exponent of the cooldown.
     reopened: u32,
     window: Window,
@@ -79,7 +83,7 @@ impl Breaker {
     /// Starts closed.
     pub fn new(config: BreakerConfig, now: Instant) -> Self {
         let window = Window::new(config.window, now);
-        Self { config, state: State::Closed, era: 0, failures: 0, reopened: 0, window }
+        Self { config, state: State::Closed, era: 0, failures: 0, rate_limited: false, reopened: 0, window }
     }
 
     /// Follows other limits from now on; where it stands does not change.
@@ -112,15 +116,22 @@ impl Breaker {
         }
         match (self.state, verdict) {
             (State::HalfOpen { .. }, Verdict::Good) => self.answers(ticket, now),
-            (State::HalfOpen { .. }, Verdict::Bad) => self.open(now),
+            (State::HalfOpen { .. }, Verdict::Bad | Verdict::RateLimited) => {
+                self.rate_limited = verdict == Verdict::RateLimited;
+                self.open(now);
+            }
             (State::Closed | State::Ramping { .. }, Verdict::Good) => {
                 self.failures = 0;
                 self.window.add(false, now);
             }
-            (State::Closed | State::Ramping { .. }, Verdict::Bad) => {
+            (State::Closed | State::Ramping { .. }, Verdict::Bad | Verdict::RateLimited) => {
+                let is_first = self.failures == 0;
+                self.rate_limited = verdict == Verdict::RateLimited && (is_first || self.rate_limited);
                 self.failures = self.failures.saturating_add(1);
                 self.window.add(true, now);
                 if self.is_failing(now) {
+                    // By their share of calls alone: others of them may have been no 429s.
+                    self.rate_limited &= self.failures >= self.config.failures;
                     self.open(now);
                 }
             }
@@ -172,6 +183,15 @@ impl Breaker {
         match self.state {
             State::Open { until } => Some(until),
             State::Closed | State::HalfOpen { .. } | State::Ramping { .. } => None,
+        }
+    }
+
+    /// Returns whether it is open, or being probed, for nothing but 429s: since its last success for one that was
+    /// closed, by its latest probe for one that opened again.
+    pub fn is_rate_limited(&self) -> bool {
+        match self.state {
+            State::Open { .. } | State::HalfOpen { .. } => self.rate_limited,
+            State::Closed | State::Ramping { .. } => false,
         }
     }
 

@@ -131,6 +131,30 @@ fn the_ramp_grows_from_a_few_to_all() {
 }
 
 #[test]
+fn it_knows_whether_only_rate_limits_opened_it() {
+    let check = |verdicts: &[Verdict], expected: bool| {
+        let mut it = Clocked::new(config());
+        for verdict in verdicts {
+            if it.phase() == Phase::Open {
+                it.pass(100);
+            }
+            assert!(it.call(*verdict));
+        }
+        assert_eq!(it.phase(), Phase::Open, "{verdicts:?}");
+        assert_eq!(it.breaker.is_rate_limited(), expected, "{verdicts:?}");
+    };
+    use Verdict::{Bad, Good, RateLimited};
+    check(&[RateLimited; 3], true);
+    check(&[RateLimited, RateLimited, Bad], false);
+    check(&[Bad, RateLimited, RateLimited], false);
+    check(&[Bad, Good, RateLimited, RateLimited, RateLimited], true);
+    check(&[Bad, Bad, Bad, RateLimited], true);
+    check(&[RateLimited, RateLimited, RateLimited, Bad], false);
+    // Half of all calls failed: the last failure says nothing about the others.
+    check(&[Bad, Good, Bad, Good, Bad, Good, Bad, Good, Good, RateLimited], false);
+}
+
+#[test]
 fn without_a_ramp_a_good_probe_closes_it() {
     let mut it = Clocked::new(BreakerConfig { ramp: Duration::ZERO, ..config() });
     it.fail(3);

@@ -14,7 +14,7 @@ use std::{
 
 pub use self::machine::Phase;
 use self::machine::{Breaker, Ticket, Verdict};
-use super::clock;
+use super::{attempt::ErrorKind, clock};
 use crate::{
     config::{BreakerConfig, Config, TargetConfig, TargetIndex},
     prompt::TargetId,
@@ -25,6 +25,9 @@ use crate::{
 /// Decisions pass over a target that is being probed for at most this long; the probe's end, also when its
 /// caller hangs up, ends it sooner.
 const PROBE_MAX: Duration = Duration::from_secs(3600);
+
+/// A probe is over within a few seconds, as a rule: whether the target is back is known then.
+const PROBE_USUAL: Duration = Duration::from_secs(2);
 
 /// Numbers of the golden-ratio sequence: of any run of them, a share s lies below s as evenly as can be, so
 /// that a ramp needs no random numbers.
@@ -62,6 +65,15 @@ pub enum Substitute {
     None,
 }
 
+/// Why and for how long a target is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftAlone {
+    /// For a running probe a guess.
+    pub remaining: Duration,
+    /// Whether nothing but 429s led to it.
+    pub rate_limited: bool,
+}
+
 /// Where one target's breaker stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetState {
@@ -81,7 +93,10 @@ impl Breakers {
     /// Starts with every breaker closed.
     pub fn new(config: BreakerConfig, targets: &[TargetConfig], health: Arc<TargetHealth>) -> Self {
         let now = clock();
-        let targets = targets.iter().map(|target| Target::closed(&target.id, config, now)).collect();
+        let targets: Vec<_> = targets.iter().map(|target| Target::closed(&target.id, config, now)).collect();
+        for target in &targets {
+            show(&target.id, Phase::Closed);
+        }
         Self { shared: Arc::new(Shared { health, targets }) }
     }
 
@@ -103,11 +118,14 @@ impl Breakers {
         Self { shared: Arc::new(Shared { health, targets }) }
     }
 
-    /// Has those that go on follow these limits too.
+    /// Has those that go on follow these limits too, and shows in metrics where all of them stand: until now another target
+    /// may have served under the name of one.
     pub fn take_over(&self, config: BreakerConfig) {
         let now = clock();
         for index in (0..self.shared.targets.len()).map(TargetIndex) {
-            self.shared.guarded(index).breaker.configure(config, now);
+            let mut guarded = self.shared.guarded(index);
+            guarded.breaker.configure(config, now);
+            show(&self.shared.targets[index.0].id, guarded.phase);
         }
     }
 
@@ -127,6 +145,17 @@ impl Breakers {
         let ticket = ticket?;
         drop(guarded);
         Some(Permit { shared: Arc::clone(&self.shared), index, ticket: Some(ticket) })
+    }
+
+    /// Returns why and for how long a target takes no calls; `None` where it takes some.
+    pub fn left_alone(&self, index: TargetIndex, now: Instant) -> Option<LeftAlone> {
+        let mut guarded = self.shared.guarded(index);
+        let refuses = guarded.breaker.refuses(now);
+        let remaining = match guarded.breaker.open_until() {
+            Some(until) => until.saturating_duration_since(now),
+            None => PROBE_USUAL,
+        };
+        refuses.then(|| LeftAlone { remaining, rate_limited: guarded.breaker.is_rate_limited() })
     }
 
     /// Returns where every breaker stands, by target.
@@ -178,8 +207,9 @@ impl Permit {
     }
 
     /// Notes that the target failed; only where [`super::attempt::ErrorKind::blames_target`] says so.
-    pub fn failed(self) {
-        self.settle(Verdict::Bad);
+    pub fn failed(self, kind: ErrorKind) {
+        let verdict = if kind == ErrorKind::RateLimited { Verdict::RateLimited } else { Verdict::Bad };
+        self.settle(verdict);
     }
 
     fn settle(mut self, verdict: Verdict) {
@@ -204,7 +234,6 @@ impl Drop for Permit {
 
 impl Target {
     fn closed(id: &TargetId, config: BreakerConfig, now: Instant) -> Arc<Self> {
-        telemetry::target_state(&id.0, Phase::Closed.as_str(), &Phase::ALL.map(Phase::as_str));
         let guarded = Guarded { breaker: Breaker::new(config, now), phase: Phase::Closed, chance: 0.0 };
         Arc::new(Self { id: id.clone(), guarded: Mutex::new(guarded) })
     }
@@ -229,7 +258,7 @@ impl Shared {
             return;
         }
         let id = &self.targets[index.0].id;
-        telemetry::target_state(&id.0, phase.as_str(), &Phase::ALL.map(Phase::as_str));
+        show(id, phase);
         let from = guarded.phase.as_str();
         match (phase, guarded.breaker.open_until()) {
             (Phase::Open, until) => {
@@ -243,6 +272,10 @@ impl Shared {
         }
         guarded.phase = phase;
     }
+}
+
+fn show(id: &TargetId, phase: Phase) {
+    telemetry::target_state(&id.0, phase.as_str(), &Phase::ALL.map(Phase::as_str));
 }
 
 #[cfg(test)]

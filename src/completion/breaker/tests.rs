@@ -17,7 +17,7 @@ fn breakers() -> (Breakers, Arc<TargetHealth>) {
 fn open(breakers: &Breakers) -> Instant {
     let now = clock();
     for _ in 0..2 {
-        breakers.admit(TARGET, now, Substitute::Ready).unwrap().failed();
+        breakers.admit(TARGET, now, Substitute::Ready).unwrap().failed(ErrorKind::Server);
     }
     now
 }
@@ -46,7 +46,7 @@ fn health_follows_the_probe() {
     assert!(breakers.admit(TARGET, later, Substitute::Ready).is_none());
     drop(probe);
     assert!(!health.refuses(TARGET, later), "its caller hung up");
-    breakers.admit(TARGET, later, Substitute::Ready).unwrap().failed();
+    breakers.admit(TARGET, later, Substitute::Ready).unwrap().failed(ErrorKind::Server);
     assert!(health.refuses(TARGET, later));
 }
 
@@ -78,12 +78,12 @@ async fn a_probe_that_answers_is_good_before_its_end_and_its_end_still_counts() 
     assert!(health.refuses(TARGET, clock()));
     probe.answers();
     assert!(!health.refuses(TARGET, clock()), "others need not wait");
-    probe.failed();
+    probe.failed(ErrorKind::Server);
     let state = &breakers.states(clock())[TARGET.0];
     assert_eq!((state.state, state.failures), (Phase::Ramping, 1));
     let mut other = breakers.admit(TARGET, clock(), Substitute::None).unwrap();
     other.answers();
-    other.failed();
+    other.failed(ErrorKind::Server);
     assert_eq!(breakers.states(clock())[TARGET.0].state, Phase::Open, "answering is no success yet");
 }
 
@@ -106,7 +106,7 @@ fn states_tell_failures_calls_and_their_share() {
     for _ in 0..3 {
         breakers.admit(TARGET, now, Substitute::Ready).unwrap().succeeded();
     }
-    breakers.admit(TARGET, now, Substitute::Ready).unwrap().failed();
+    breakers.admit(TARGET, now, Substitute::Ready).unwrap().failed(ErrorKind::Server);
     drop(breakers.admit(TARGET, now, Substitute::Ready));
     let state = &breakers.states(clock())[TARGET.0];
     let expected = TargetState {

@@ -92,13 +92,19 @@ impl KeyRing {
         // Looked at before they are read: what is written meanwhile shows the next time.
         let files = Watch::new(sources);
         let ring = Ring::new(sources.iter().map(read_source).collect());
-        let keys = Self {
+        Self {
             provider: Arc::from(provider),
             sources: sources.to_vec(),
             held: Mutex::new(Held { ring, files }),
-        };
-        keys.publish(&mut keys.lock().ring, Instant::now());
-        keys
+        }
+    }
+
+    /// Shows in metrics how many serve, from when requests may take them: before that, keys of another provider may serve
+    /// under this name.
+    pub fn show(&self, now: Instant) {
+        let ring = &mut self.lock().ring;
+        ring.published = None;
+        self.publish(ring, now);
     }
 
     /// Returns the key to use: the same as before while it serves, else the next. A resting key is returned

@@ -1,11 +1,15 @@
 //! Breakers as the loop uses them: an open one costs nothing, decisions pass over it, a probe brings it back.
 
 use super::{
-    fake::{Play, fails, hangs, play, says},
+    fake::{Play, fails, fails_again, hangs, play, says},
     world::{LONG, REFUSAL, SHORT, World, index, ms, story},
 };
 use crate::{
-    completion::{attempt::ErrorKind, breaker::Phase, outcome::FailureKind},
+    completion::{
+        attempt::{Again, ErrorKind},
+        breaker::Phase,
+        outcome::FailureKind,
+    },
     config::Config,
 };
 
@@ -15,6 +19,16 @@ fn strict(config: &mut Config) {
     config.completion.breaker.cooldown = ms(10_000);
     config.completion.breaker.ramp = ms(0);
     config.completion.retries_max = 0;
+}
+
+/// The same after so many failures, with no target but a.
+fn alone(failures: u32) -> impl FnOnce(&mut Config) {
+    move |config| {
+        strict(config);
+        config.completion.breaker.failures = failures;
+        config.tiers.truncate(1);
+        config.tiers[0].targets.truncate(1);
+    }
 }
 
 fn world(a: Vec<Play>) -> World {
@@ -92,6 +106,40 @@ async fn when_all_are_open_the_caller_learns_when_the_first_may_be_probed() {
     assert!(failure.attempts.iter().all(|attempt| attempt.cost_usd == 0.0));
     assert_eq!(failure.retry_after, Some(ms(6_000)));
     assert!(failure.message.contains("breaker is open"), "{}", failure.message);
+}
+
+/// It used to say what the provider said, and who obeyed met the breaker that this request had opened.
+#[tokio::test(start_paused = true)]
+async fn a_rate_limited_caller_learns_the_later_of_the_providers_time_and_the_breakers() {
+    let limited = fails_again(ErrorKind::RateLimited, Again::After(ms(2_000)));
+    let it = World::with(alone(3), vec![("a", vec![limited])]);
+    for expected in [2_000, 2_000, 10_000] {
+        let failure = it.complete().await.unwrap_err();
+        assert_eq!((failure.kind, failure.retry_after), (FailureKind::RateLimited, Some(ms(expected))));
+    }
+    // Nobody was asked, and why has not changed.
+    tokio::time::advance(ms(4_000)).await;
+    let failure = it.complete().await.unwrap_err();
+    assert_eq!((failure.kind, failure.retry_after), (FailureKind::RateLimited, Some(ms(6_000))));
+    assert_eq!(it.fake.heard().len(), 3);
+    tokio::time::advance(ms(6_000)).await;
+    let failure = it.complete().await.unwrap_err();
+    assert_eq!(failure.retry_after, Some(ms(20_000)), "a bad probe");
+    assert_eq!(it.fake.heard().len(), 4);
+}
+
+/// Decisions leave a target that is probed alone for up to an hour; a caller need not wait as long.
+#[tokio::test(start_paused = true)]
+async fn while_a_probe_runs_a_caller_may_ask_again_soon() {
+    let plays = vec![fails(ErrorKind::Server), hangs()];
+    let it = World::with(alone(1), vec![("a", plays)]);
+    it.complete().await.unwrap_err();
+    tokio::time::advance(ms(10_001)).await;
+    let mut probe = Box::pin(it.complete());
+    assert!(futures::poll!(&mut probe).is_pending());
+    let failure = it.complete().await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert!(failure.retry_after.unwrap() <= ms(2_000), "{:?}", failure.retry_after);
 }
 
 #[tokio::test(start_paused = true)]

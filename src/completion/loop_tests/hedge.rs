@@ -217,7 +217,11 @@ async fn a_target_that_is_left_alone_is_no_hedge() {
     let opens = async {
         tokio::time::sleep(ms(1_000)).await;
         for _ in 0..2 {
-            it.completer.breakers.admit(index("b"), clock(), Substitute::Ready).unwrap().failed();
+            it.completer
+                .breakers
+                .admit(index("b"), clock(), Substitute::Ready)
+                .unwrap()
+                .failed(ErrorKind::Server);
         }
     };
     let (completion, ()) = tokio::join!(it.complete(), opens);

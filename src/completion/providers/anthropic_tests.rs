@@ -127,7 +127,7 @@ fn config(base_url: String, keys: Vec<KeySource>) -> ProviderConfig {
 }
 
 const LIMITS: WireLimits =
-    WireLimits { connect: Duration::from_secs(5), answer_bytes_max: 64 << 10, line_bytes_max: 8 << 10 };
+    WireLimits { connect: Duration::from_secs(60), answer_bytes_max: 64 << 10, line_bytes_max: 8 << 10 };
 
 fn provider(base_url: String, keys: Vec<KeySource>) -> Anthropic {
     Anthropic::new(&config(base_url, keys), LIMITS, Arc::new(Library::default())).unwrap()

@@ -32,6 +32,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(2);
 /// Sums by budget, kept across restarts where a file is configured. Of each file there is one at a time.
 pub struct Spend {
     shared: Arc<Shared>,
+    /// Names by [`Tier`], of the configuration that this is of.
     tiers: Vec<Arc<str>>,
     /// `None` without a file.
     writer: Option<Arc<Writer>>,
@@ -52,6 +53,8 @@ struct Shared {
 
 struct State {
     ledger: Ledger,
+    /// Names by [`Tier`], of the configuration whose budgets the ledger has.
+    tiers: Vec<Arc<str>>,
     unwritten: bool,
     /// Whether the last writing failed.
     failing: bool,
@@ -76,11 +79,12 @@ impl Spend {
             }
             file::check_writable(path)?;
         }
-        let state = Mutex::new(State { ledger, unwritten: false, failing: false, stopping: false });
+        let tiers: Vec<Arc<str>> = names(config);
+        let state = State { ledger, tiers: tiers.clone(), unwritten: false, failing: false, stopping: false };
+        let state = Mutex::new(state);
         let shared = Arc::new(Shared { state, news: Condvar::new() });
         let writer = config.spend_file.clone().map(|path| start_writer(&shared, path)).transpose()?;
-        let spend =
-            Self { shared, tiers: config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect(), writer };
+        let spend = Self { shared, tiers, writer };
         spend.note_shares(&spend.shared.lock().ledger, Now::of(now));
         Ok(spend)
     }
@@ -88,8 +92,7 @@ impl Spend {
     /// Returns the same sums and the same file under another configuration. Budgets stay those of before until
     /// [`Spend::take_over`].
     pub fn under(&self, config: &Config) -> Self {
-        let tiers = config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect();
-        Self { shared: Arc::clone(&self.shared), tiers, writer: self.writer.clone() }
+        Self { shared: Arc::clone(&self.shared), tiers: names(config), writer: self.writer.clone() }
     }
 
     /// Counts by these budgets from now on: one that was there before, under this name and for the same requests, keeps
@@ -102,13 +105,20 @@ impl Spend {
             tracing::info!(%budget, "a budget is no more: what was spent of it is dropped");
         }
         state.ledger = ledger;
+        state.tiers.clone_from(&self.tiers);
         self.note_shares(&state.ledger, now);
         self.changed(state);
     }
 
-    /// Returns what the budgets that fit this request say, the strictest of them.
+    /// Returns what the budgets that fit this request say, the strictest of them; a tier is one of this configuration.
     pub fn verdict(&self, context: &Context, now: SystemTime) -> Verdict {
-        self.shared.lock().ledger.verdict(context, Now::of(now))
+        let mut state = self.shared.lock();
+        match state.ledger.verdict(context, Now::of(now)) {
+            Verdict::TierMax { tier, why } => {
+                Verdict::TierMax { tier: translated(tier, &state.tiers, &self.tiers), why }
+            }
+            verdict @ (Verdict::Free | Verdict::Refuse { .. }) => verdict,
+        }
     }
 
     /// Adds what an attempt of this tier cost, judges and abandoned attempts included, and what its answer
@@ -184,6 +194,19 @@ impl Shared {
 /// What is no amount costs nothing: one wrong price must not make a sum unusable.
 fn amount(usd: f64) -> f64 {
     if usd.is_finite() { usd.max(0.0) } else { 0.0 }
+}
+
+/// Returns the names of a configuration's tiers.
+fn names(config: &Config) -> Vec<Arc<str>> {
+    config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect()
+}
+
+/// Returns a tier of one configuration as one of another: that of the same name, or else of the nearest weaker one that
+/// both have. Budgets may be those of a later configuration than a request's, whose tiers stand elsewhere.
+fn translated(tier: Tier, from: &[Arc<str>], to: &[Arc<str>]) -> Tier {
+    let mut weaker = from.iter().take(tier.0 + 1).rev();
+    let known = weaker.find_map(|name| to.iter().position(|other| other == name));
+    known.map_or(Tier(0), Tier)
 }
 
 fn start_writer(shared: &Arc<Shared>, path: PathBuf) -> Result<Arc<Writer>, SpendError> {

@@ -152,3 +152,32 @@ fn what_is_no_amount_is_not_counted() {
     spend.add(&tenant("one"), Tier(99), 0.5, 1.0, noon());
     assert_eq!(spend.report(noon()).totals.day_usd, 0.5);
 }
+
+#[test]
+fn a_tier_is_the_one_of_the_requests_own_configuration() {
+    let before = config(None);
+    let spend = Spend::open_at(&before, noon()).unwrap();
+    spend.add(&tenant("one"), Tier(0), 1.0, 1.0, noon());
+    let held_to = |spend: &Spend| match spend.verdict(&tenant("one"), noon()) {
+        Verdict::TierMax { tier, .. } => tier,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(held_to(&spend), Tier(0));
+    // A reload turns the tiers round, and names the same one, which is the last now.
+    let mut after = before;
+    after.tiers.reverse();
+    let last = after.top_tier();
+    after.budgets[0].at_limit = AtLimit::TierMax(last);
+    let reloaded = spend.under(&after);
+    reloaded.take_over(&after.budgets);
+    assert_eq!(held_to(&reloaded), last);
+    assert_eq!(held_to(&spend), Tier(0), "a request that began before the reload");
+}
+
+#[test]
+fn a_tier_that_is_not_known_is_the_nearest_weaker_one() {
+    let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+    let (new, old) = (names(&["a", "b", "c", "d"]), names(&["d", "x", "b"]));
+    let as_old = [0, 1, 2, 3].map(|tier| translated(Tier(tier), &new, &old).0);
+    assert_eq!(as_old, [0, 2, 2, 0]);
+}

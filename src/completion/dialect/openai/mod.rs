@@ -11,6 +11,6 @@ mod write;
 pub(super) use self::read::{extension, schema_ask};
 pub use self::{
     look::{delta, error_of, view},
-    read::{in_callers_words, read},
+    read::{CHOICES_MAX, in_callers_words, read},
     write::{ChunkHead, chunk, completion, opening, usage, usage_chunk},
 };

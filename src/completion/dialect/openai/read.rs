@@ -26,7 +26,7 @@ const PARTS_MAX: usize = 4096;
 /// OpenAI allows 128.
 const TOOLS_MAX: usize = 1024;
 /// OpenAI's own limit.
-const CHOICES_MAX: i64 = 128;
+pub const CHOICES_MAX: usize = 128;
 /// As high as `routing::admit` lets through.
 const OUTPUT_TOKENS_MAX: i64 = 100_000_000;
 /// Longest list of names or tags; `routing::admit` has the limits that count.
@@ -364,7 +364,7 @@ fn output_tokens(value: Option<&Value>, path: &str, problems: &mut Problems) -> 
 
 fn choices(value: &Value, problems: &mut Problems) -> u32 {
     match integer(value, "n", problems) {
-        Some(number) if (1..=CHOICES_MAX).contains(&number) => number as u32,
+        Some(number) if (1..=CHOICES_MAX as i64).contains(&number) => number as u32,
         Some(number) => problem(problems, "n", format!("{number} is not within 1 to {CHOICES_MAX}")),
         None => 1,
     }

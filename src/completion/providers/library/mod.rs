@@ -11,6 +11,7 @@ mod answer;
 mod calls;
 mod errors;
 mod frames;
+mod gemini;
 mod messages;
 mod request;
 mod thinking;

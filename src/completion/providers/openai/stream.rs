@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::completion::{
     answer::{Piece, Raw},
     attempt::{ErrorKind, ProviderError},
-    dialect::openai::{delta, error_of},
+    dialect::openai::{CHOICES_MAX, delta, error_of},
     providers::{
         Pieces,
         wire::{Event, Events, Redactor, Said, error_object, failed_with, read_out},
@@ -17,8 +17,6 @@ use crate::completion::{
 
 /// Ends a stream.
 const DONE: &str = "[DONE]";
-/// Choices that one stream may hold; callers may ask for 128.
-const CHOICES_MAX: usize = 128;
 
 /// Returns the pieces of a stream. It ends with `[DONE]`, or with the body.
 pub(super) fn pieces(events: Events, redactor: Redactor, said_bytes_max: usize) -> Pieces {

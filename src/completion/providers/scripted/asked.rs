@@ -12,11 +12,8 @@ use crate::{
         providers::Call,
     },
     config::TargetConfig,
-    routing::cost::estimate_tokens,
+    routing::cost::{TOKENS_PER_MESSAGE, estimate_tokens},
 };
-
-/// Tokens that frame one message in common chat formats.
-const TOKENS_PER_MESSAGE: usize = 4;
 
 /// The name of a tool for requests that offer none.
 const TOOL_NAME: &str = "get_weather";

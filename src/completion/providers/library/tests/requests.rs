@@ -38,6 +38,19 @@ fn rich() -> Value {
     })
 }
 
+/// What of [`rich`] no protocol of the library has a place for.
+const NOWHERE: [&str; 9] = [
+    "logit_bias",
+    "logprobs",
+    "metadata",
+    "n",
+    "something_new",
+    "user",
+    "verbosity",
+    "messages[].name",
+    "messages[].content[].image_url.detail",
+];
+
 fn finished(protocol: Protocol, model: &str) -> Vec<u8> {
     match protocol {
         Protocol::Anthropic => claude_hello(),
@@ -119,20 +132,15 @@ async fn anthropic() {
         "max_tokens": 60, "temperature": 0.5, "top_p": 0.9, "top_k": 7, "stop_sequences": ["END", "STOP"],
     });
     let dropped = [
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "n",
-        "something_new",
-        "user",
-        "verbosity",
-        "messages[].name",
-        "messages[].content[].image_url.detail",
-        "seed",
-        "presence_penalty",
-        // Beside a forced choice of a tool there is no thinking.
-        "reasoning_effort",
-    ];
+        &NOWHERE[..],
+        &[
+            "seed",
+            "presence_penalty",
+            // Beside a forced choice of a tool there is no thinking.
+            "reasoning_effort",
+        ],
+    ]
+    .concat();
     let seen = check(Protocol::Anthropic, "claude-sonnet-5", rich(), expected, &dropped).await;
     assert!(seen.head.starts_with("POST /base/messages HTTP/1.1\r\n"), "{}", seen.head);
     assert!(seen.head.contains(&format!("x-api-key: {KEY}\r\n")), "{}", seen.head);
@@ -178,19 +186,7 @@ async fn gemini_gets_sampling_and_schemas() {
             "thinkingConfig": { "thinkingBudget": 1024, "includeThoughts": true },
         },
     });
-    let dropped = [
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "n",
-        "something_new",
-        "user",
-        "verbosity",
-        "messages[].name",
-        "messages[].content[].image_url.detail",
-        "parallel_tool_calls",
-        "tools[].function.strict",
-    ];
+    let dropped = [&NOWHERE[..], &["parallel_tool_calls", "tools[].function.strict"]].concat();
     let seen = check(Protocol::Gemini, "gemini-2.5-pro", rich(), expected.clone(), &dropped).await;
     let line = "POST /base/models/gemini-2.5-pro:streamGenerateContent?alt=sse HTTP/1.1\r\n";
     assert!(seen.head.starts_with(line), "{}", seen.head);
@@ -253,25 +249,20 @@ async fn bedrock_gets_turns_that_alternate() {
         "inferenceConfig": { "maxTokens": 60, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END", "STOP"] },
     });
     let dropped = [
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "n",
-        "something_new",
-        "user",
-        "verbosity",
-        "messages[].name",
-        "messages[].content[].image_url.detail",
-        "response_format",
-        "top_k",
-        "seed",
-        "presence_penalty",
-        "tool_choice",
-        "parallel_tool_calls",
-        "tools[].function.strict",
-        // No budget fits into 60 tokens.
-        "reasoning_effort",
-    ];
+        &NOWHERE[..],
+        &[
+            "response_format",
+            "top_k",
+            "seed",
+            "presence_penalty",
+            "tool_choice",
+            "parallel_tool_calls",
+            "tools[].function.strict",
+            // No budget fits into 60 tokens.
+            "reasoning_effort",
+        ],
+    ]
+    .concat();
     let model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
     let seen = check(Protocol::Bedrock, model, rich(), expected, &dropped).await;
     let line = "POST /base/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream HTTP/1.1\r\n";

@@ -1,35 +1,36 @@
 //! One completion on its way: what was decided, what was tried, and the account at its end.
 
+mod failed;
+mod taken;
+
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
+pub use self::taken::Taken;
 use super::{
     Completer, Job,
-    answer::View,
-    attempt::{Again, Attempt, Cause, ErrorKind, Outcome, ProviderError, Stage, Weakness},
+    attempt::{Attempt, Cause, Outcome, Weakness},
     chat::Chat,
     clock,
     cost::baseline_cost_usd,
     ended::{Ended, Ending},
-    ledger::{Ledger, OpenAttempt},
+    ledger::Ledger,
     leg::{Ready, Whole},
     outcome::{Completion, Failure, FailureKind, Opening, Summary},
     pace::usual_latency,
     quality::{Checks, UNCHECKED, checks_for},
     slots::Slot,
-    step::{self, Limits, Moment, Next, Plan, Step, Stop},
+    step::{self, Limits, Moment, Next, Plan, Step},
 };
 use crate::{
-    config::{TargetConfig, TargetIndex},
+    config::{TargetConfig, TargetIndex, USUAL_TIMES_MIN},
     prompt::{Decision, Prompt, Tier},
     routing::{Routed, Rung, cost::estimate_usd, sessions::Sessions},
     telemetry,
 };
 
-/// Attempts that an error message names; all stand in the failure itself.
-const ATTEMPTS_NAMED_MAX: usize = 4;
 /// Of the time that is left once a weak stream is at hand: this part of it is kept to send the rest of that stream
 /// when nothing better comes.
 const RESERVE_PART: u32 = 5;
@@ -38,8 +39,6 @@ const RESERVE_MIN: Duration = Duration::from_millis(300);
 const RESERVE_MAX: Duration = Duration::from_secs(15);
 /// An attempt is not cut shorter than this for the sake of others: many good answers take as long.
 const ATTEMPT_MIN: Duration = Duration::from_secs(5);
-/// Nor shorter than so many times what the target's answers take as a rule.
-const USUAL_TIMES_MIN: u32 = 3;
 
 /// One completion on its way.
 pub struct Run {
@@ -88,85 +87,6 @@ impl Drop for Run {
             latency: self.ledger.elapsed(),
             overhead: self.overhead(),
         });
-    }
-}
-
-/// An answer that may be sent.
-pub enum Taken {
-    Whole(Box<Whole>),
-    Ready(Box<Ready>),
-}
-
-impl Taken {
-    /// Returns why it is weak, `None` when it is not known to be.
-    pub fn weakness(&self) -> Option<&Weakness> {
-        match self {
-            Self::Whole(whole) => whole.weakness.as_ref(),
-            Self::Ready(ready) => ready.weakness.as_ref(),
-        }
-    }
-
-    /// Notes that it is weak.
-    pub fn weaken(&mut self, weakness: Weakness) {
-        self.open().weak(weakness.clone());
-        match self {
-            Self::Whole(whole) => whole.weakness = Some(weakness),
-            Self::Ready(ready) => ready.weakness = Some(weakness),
-        }
-    }
-
-    /// Returns its attempt's place in the ledger.
-    pub fn place(&self) -> usize {
-        self.open().place()
-    }
-
-    /// Returns the tier that it comes from.
-    pub fn tier(&self) -> Tier {
-        self.open().tier()
-    }
-
-    /// Returns whether some of it is still to come.
-    pub fn is_partial(&self) -> bool {
-        match self {
-            Self::Whole(_) => false,
-            Self::Ready(ready) => ready.rest.is_some(),
-        }
-    }
-
-    /// Returns the whole answer's view, `None` while some of it is still to come.
-    pub fn whole_view(&self) -> Option<&View> {
-        match self {
-            Self::Whole(whole) => Some(&whole.answer.view),
-            Self::Ready(ready) => ready.rest.is_none().then(|| ready.open.view()),
-        }
-    }
-
-    /// Keeps the better of two weak answers and leaves the other.
-    pub fn better(self, other: Self) -> Self {
-        let goodness = |taken: &Self| {
-            taken.weakness().map(|weakness| step::goodness(weakness, taken.tier(), taken.place()))
-        };
-        let (kept, left) = if goodness(&self) > goodness(&other) { (self, other) } else { (other, self) };
-        left.leave();
-        kept
-    }
-
-    /// Leaves a weak answer for another one: its target did answer.
-    pub fn leave(self) {
-        match self {
-            Self::Whole(_) => {}
-            Self::Ready(ready) => {
-                let Ready { permit, .. } = *ready;
-                permit.succeeded();
-            }
-        }
-    }
-
-    fn open(&self) -> &OpenAttempt {
-        match self {
-            Self::Whole(whole) => &whole.open,
-            Self::Ready(ready) => &ready.open,
-        }
     }
 }
 
@@ -262,7 +182,7 @@ impl Run {
     }
 
     /// Returns when this call must have: while others could answer in its place it has half of the time that is
-    /// left, so that a target that hangs does not use up all of it.
+    /// left, so that a target that hangs does not use up all of it, but never less than good answers take.
     pub fn attempt_end(&self, next: &Next, target: &TargetConfig) -> Instant {
         let end = self.calls_end();
         let cost_of = |target| self.estimate_usd(target);
@@ -313,7 +233,7 @@ impl Run {
             decision: Arc::clone(&self.decision),
             target: this.target,
             tier: self.tier_name(this.tier),
-            escalated: self.is_escalated(this.tier),
+            escalated: self.ledger.look(|attempts| is_escalated(attempts, ready.open.place())),
             weak: ready.weakness.clone(),
             dropped_parameters: ready.dropped_parameters.clone(),
             cost_usd: attempts.iter().map(|attempt| attempt.cost_usd).sum(),
@@ -340,7 +260,7 @@ impl Run {
             decision: Arc::clone(&self.decision),
             target: this.target.clone(),
             tier: self.tier_name(this.tier),
-            escalated: self.is_escalated(this.tier),
+            escalated: is_escalated(&attempts, place),
             weak,
             usage: this.usage,
             estimated: attempts.iter().any(|attempt| attempt.estimated),
@@ -388,68 +308,9 @@ impl Run {
         }
     }
 
-    /// Returns why nobody answered.
-    pub fn failed(&self, stop: Stop) -> Box<Failure> {
-        let attempts = self.ledger.attempts();
-        let errors: Vec<&ProviderError> = attempts
-            .iter()
-            .filter_map(|attempt| match &attempt.outcome {
-                Outcome::Failed(error) => Some(error),
-                Outcome::Answered
-                | Outcome::Weak(_)
-                | Outcome::Skipped
-                | Outcome::Lost
-                | Outcome::Abandoned => None,
-            })
-            .collect();
-        let kind = failure_kind(stop, &attempts, &errors);
-        let why = match stop {
-            Stop::Exhausted => "no target answered",
-            Stop::AttemptsMax => "no target answered within completion.attempts_max",
-            Stop::Deadline => "no target answered before the deadline",
-            Stop::Cost => {
-                "a further attempt would cost more than the request or completion.cost_usd_max allows"
-            }
-        };
-        self.failure(kind, format!("{why}{}", told(&attempts)), attempts)
-    }
-
-    /// Returns a stream's failure after its first part was sent.
-    pub fn broken_off(&self, kind: FailureKind, why: &str) -> Box<Failure> {
-        self.failure(kind, format!("the answer broke off: {why}"), self.ledger.attempts())
-    }
-
-    fn failure(&self, kind: FailureKind, message: String, attempts: Vec<Attempt>) -> Box<Failure> {
-        self.end(Ending::Failed(kind));
-        telemetry::completion_failed(kind.as_str());
-        let now = clock();
-        let retry_after = attempts.iter().filter_map(|attempt| self.again_in(attempt, now)).min();
-        Box::new(Failure {
-            kind,
-            message,
-            decision: Some(Arc::clone(&self.decision)),
-            cost_usd: attempts.iter().map(|attempt| attempt.cost_usd).sum(),
-            dropped: Vec::new(),
-            retry_after,
-            attempts,
-        })
-    }
-
     fn end(&self, ending: Ending) {
         let first = self.ending.set(ending).is_ok();
         debug_assert!(first, "a completion ends once");
-    }
-
-    /// Returns when this attempt's target may answer again, as far as somebody said.
-    fn again_in(&self, attempt: &Attempt, now: Instant) -> Option<Duration> {
-        match &attempt.outcome {
-            Outcome::Failed(error) => match error.again {
-                Again::After(wait) => Some(wait),
-                Again::Usual | Again::Now => None,
-            },
-            Outcome::Skipped => self.completer.health.refuses_for(attempt.index, now),
-            Outcome::Answered | Outcome::Weak(_) | Outcome::Lost | Outcome::Abandoned => None,
-        }
     }
 
     /// Notes that from now on a provider, or back-off, is waited for.
@@ -485,10 +346,6 @@ impl Run {
     fn tier_name(&self, tier: Tier) -> Arc<str> {
         Arc::clone(&self.completer.config.tier(tier).name)
     }
-
-    fn is_escalated(&self, tier: Tier) -> bool {
-        *self.tier_name(tier) != *self.decision.tier
-    }
 }
 
 /// Returns whom the session stays with: a hedge that won leaves it with the target that was only slow this once,
@@ -511,73 +368,23 @@ fn session_target(attempts: &[Attempt], place: usize) -> TargetIndex {
     }
 }
 
-/// Returns the tier that a good answer shows to have been needed: the one right above the strongest weak answer.
-/// What was climbed beyond it because of an outage was not needed.
-fn needed_tier(ladder: &[Rung], attempts: &[Attempt], place: usize) -> Option<Tier> {
-    let reached = attempts[place].tier;
+/// Returns whether the attempt at `place` answers in a higher tier since an answer below was too weak. That a lower tier
+/// failed says nothing against the decision for it.
+fn is_escalated(attempts: &[Attempt], place: usize) -> bool {
+    strongest_weak(attempts, attempts[place].tier).is_some()
+}
+
+/// Returns the highest tier below this one whose answer was weak.
+fn strongest_weak(attempts: &[Attempt], reached: Tier) -> Option<Tier> {
     let weak = |attempt: &&Attempt| {
         attempt.cause != Cause::Judge && matches!(attempt.outcome, Outcome::Weak(_)) && attempt.tier < reached
     };
-    let strongest = attempts.iter().filter(weak).map(|attempt| attempt.tier).max()?;
+    attempts.iter().filter(weak).map(|attempt| attempt.tier).max()
+}
+
+/// Returns the tier that a good answer shows to have been needed: the one right above the strongest weak answer.
+/// What was climbed beyond it because of an outage was not needed.
+fn needed_tier(ladder: &[Rung], attempts: &[Attempt], place: usize) -> Option<Tier> {
+    let strongest = strongest_weak(attempts, attempts[place].tier)?;
     ladder.iter().map(|rung| rung.tier).find(|tier| *tier > strongest)
-}
-
-/// The common kind of all errors where they have one, else that nobody was available.
-fn failure_kind(stop: Stop, attempts: &[Attempt], errors: &[&ProviderError]) -> FailureKind {
-    let all = |kind: ErrorKind| !errors.is_empty() && errors.iter().all(|error| error.kind == kind);
-    match stop {
-        Stop::Deadline => FailureKind::DeadlineExceeded,
-        // Nobody was asked, and asking later would cost the same.
-        Stop::Cost if attempts.is_empty() => FailureKind::NoTarget,
-        Stop::Exhausted | Stop::AttemptsMax | Stop::Cost => {
-            // It passed within the last attempt, and there was nobody else to ask anyway.
-            if errors.last().is_some_and(|error| error.kind == ErrorKind::Timeout(Stage::Deadline)) {
-                FailureKind::DeadlineExceeded
-            } else if !errors.is_empty() && errors.iter().all(|error| is_refusal(error.kind)) {
-                FailureKind::Refused
-            } else if all(ErrorKind::RateLimited) {
-                FailureKind::RateLimited
-            } else {
-                FailureKind::Unavailable
-            }
-        }
-    }
-}
-
-/// Returns whether the request is at fault, by what it says or by its length.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Refused | ErrorKind::TooLong)
-}
-
-/// Names the last attempts, for a message.
-fn told(attempts: &[Attempt]) -> String {
-    let from = attempts.len().saturating_sub(ATTEMPTS_NAMED_MAX);
-    let mut text = String::new();
-    for attempt in &attempts[from..] {
-        let how = match &attempt.outcome {
-            Outcome::Failed(error) => error.to_string(),
-            Outcome::Weak(weakness) => weakness.why.clone(),
-            Outcome::Skipped => "left alone, its breaker is open".to_owned(),
-            Outcome::Answered | Outcome::Lost | Outcome::Abandoned => continue,
-        };
-        text.push_str(if text.is_empty() { ": " } else { "; " });
-        text.push_str(&format!("{}: {how}", attempt.target.id));
-    }
-    text
-}
-
-impl Failure {
-    /// Returns a failure before anything was tried.
-    pub fn before(kind: FailureKind, message: String, retry_after: Option<Duration>) -> Box<Self> {
-        telemetry::completion_failed(kind.as_str());
-        Box::new(Self {
-            kind,
-            message,
-            decision: None,
-            attempts: Vec::new(),
-            cost_usd: 0.0,
-            dropped: Vec::new(),
-            retry_after,
-        })
-    }
 }
