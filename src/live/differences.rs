@@ -7,19 +7,20 @@ use super::{
     rollout::{Desired, Reach},
 };
 
-/// A replica that said nothing for so long is likely gone or stuck; it reports several times within it.
-const SILENT_AFTER_MS: i64 = 30_000;
-/// Replicas are a fleet whose majority means something from here on.
-const MAJORITY_FROM: usize = 3;
-
 /// Returns for each replica in what it differs, a few words each.
+///
+/// Those that are gone are told to be silent, and compared with nobody: what they ran says nothing of who runs now.
 pub fn differences(wanted: Option<&Desired>, replicas: &[ReplicaReport], now_ms: i64) -> Vec<Vec<String>> {
-    let config = majority(replicas.iter().map(|replica| replica.config_sha256.as_str()));
-    let program = majority(replicas.iter().map(|replica| replica.program_version.as_str()));
+    let live: Vec<&ReplicaReport> = replicas.iter().filter(|replica| replica.is_live(now_ms)).collect();
+    let config = Compared::of(live.iter().map(|replica| replica.config_sha256.as_str()));
+    let program = Compared::of(live.iter().map(|replica| replica.program_version.as_str()));
+    // Which bundle "default" is matters where that one serves, and only there it is loaded and told.
+    let configured = Compared::of(live.iter().filter_map(|replica| replica.configured.as_deref()));
     let of = |replica: &ReplicaReport| {
         let mut found = Vec::new();
-        let silent_ms = now_ms.saturating_sub(replica.seen_ms);
-        if silent_ms > SILENT_AFTER_MS {
+        let is_live = replica.is_live(now_ms);
+        if !is_live {
+            let silent_ms = now_ms.saturating_sub(replica.seen_ms);
             found.push(format!("silent for {} s", silent_ms / 1000));
         }
         if let Some(wanted) = wanted {
@@ -28,15 +29,68 @@ pub fn differences(wanted: Option<&Desired>, replicas: &[ReplicaReport], now_ms:
         if !replica.ready {
             found.push("no classifier".to_owned());
         }
-        if config.is_some_and(|most| most != replica.config_sha256) {
-            found.push("another configuration than most".to_owned());
+        if !is_live {
+            return found;
         }
-        if program.is_some_and(|most| most != replica.program_version) {
-            found.push("another version of pointsman than most".to_owned());
+        match config.with(&replica.config_sha256) {
+            With::Same => {}
+            With::NotMost(_) => found.push("another configuration than most".to_owned()),
+            With::Apart => found.push("configurations differ".to_owned()),
+        }
+        match program.with(&replica.program_version) {
+            With::Same => {}
+            With::NotMost(_) => found.push("another version of pointsman than most".to_owned()),
+            With::Apart => found.push("versions of pointsman differ".to_owned()),
+        }
+        if let Some(here) = &replica.configured {
+            match configured.with(here) {
+                With::Same => {}
+                With::NotMost(most) => found.push(format!("default is {here}, not {most} as with most")),
+                With::Apart => found.push(format!("default is {here}, another one elsewhere")),
+            }
         }
         found
     };
     replicas.iter().map(of).collect()
+}
+
+/// Whether replicas have the same.
+enum Compared<'a> {
+    Same,
+    /// More than half of them have this, and some another one.
+    Most(&'a str),
+    /// Nothing is had by more than half of them: nobody can say whose is right.
+    Apart,
+}
+
+/// What one replica has, beside the others.
+enum With<'a> {
+    Same,
+    NotMost(&'a str),
+    Apart,
+}
+
+impl<'a> Compared<'a> {
+    fn of(all: impl Iterator<Item = &'a str>) -> Self {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for one in all {
+            *counts.entry(one).or_default() += 1;
+        }
+        let count: usize = counts.values().sum();
+        match counts.iter().find(|&(_, &times)| times * 2 > count) {
+            _ if counts.len() <= 1 => Self::Same,
+            Some((most, _)) => Self::Most(most),
+            None => Self::Apart,
+        }
+    }
+
+    fn with(&self, one: &str) -> With<'a> {
+        match self {
+            Self::Most(most) if *most != one => With::NotMost(most),
+            Self::Same | Self::Most(_) => With::Same,
+            Self::Apart => With::Apart,
+        }
+    }
 }
 
 /// Adds in what a replica is not as it is wanted.
@@ -64,23 +118,13 @@ fn unwanted(wanted: &Desired, replica: &ReplicaReport, found: &mut Vec<String>) 
     }
 }
 
-/// Returns what more than half of them have.
-fn majority<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
-    let count = all.len();
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    for one in all {
-        *counts.entry(one).or_default() += 1;
-    }
-    let most = counts.into_iter().find(|&(_, times)| times * 2 > count);
-    most.filter(|_| count >= MAJORITY_FROM).map(|(one, _)| one)
-}
-
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::live::rollout::{BundleRef, Canary, DEFAULT, Observed, Shadow};
+    use crate::live::{
+        fleet::{sample, sample_desired},
+        rollout::{BundleRef, Canary, DEFAULT, Shadow},
+    };
 
     const NOW_MS: i64 = 1_000_000;
 
@@ -89,37 +133,12 @@ mod tests {
     }
 
     fn wanted() -> Desired {
-        Desired {
-            revision: 4,
-            active: bundle(DEFAULT),
-            active_since_ms: 0,
-            canary: None,
-            shadow: None,
-            staged: Vec::new(),
-            retired: Vec::new(),
-            config_reloads: 0,
-        }
+        Desired { active: bundle(DEFAULT), ..sample_desired(4) }
     }
 
     fn replica() -> ReplicaReport {
-        ReplicaReport {
-            replica_id: Uuid::nil(),
-            host: "a".to_owned(),
-            process_id: 1,
-            program_version: "0.1.0".to_owned(),
-            started_ms: 0,
-            seen_ms: NOW_MS,
-            revision: 4,
-            generation: 9,
-            config_sha256: "c0".to_owned(),
-            active: DEFAULT.to_owned(),
-            canary: None,
-            shadow: None,
-            ready: true,
-            problem: None,
-            observed_active: Observed::default(),
-            observed_watched: Observed::default(),
-        }
+        let config_sha256 = "c0".to_owned();
+        ReplicaReport { seen_ms: NOW_MS, revision: 4, config_sha256, active: DEFAULT.to_owned(), ..sample() }
     }
 
     #[track_caller]
@@ -161,12 +180,62 @@ mod tests {
         check(&all, replica(), &["no canary 2"]);
     }
 
+    /// What is said of each of these, which run these configurations; of `None` nothing was heard for long.
+    fn configurations(of: &[Option<&str>]) -> Vec<Vec<String>> {
+        let replica = |sha256: &Option<&str>| {
+            let seen_ms = NOW_MS - if sha256.is_some() { 0 } else { 60_000 };
+            ReplicaReport { seen_ms, config_sha256: sha256.unwrap_or("gone").to_owned(), ..replica() }
+        };
+        differences(None, &of.iter().map(replica).collect::<Vec<_>>(), NOW_MS)
+    }
+
     #[test]
-    fn a_majority_needs_three() {
-        let other = || ReplicaReport { config_sha256: "c1".to_owned(), ..replica() };
-        assert!(differences(None, &[replica(), other()], NOW_MS).iter().all(Vec::is_empty));
-        let found = differences(None, &[replica(), other(), replica()], NOW_MS);
-        assert_eq!(found[1], ["another configuration than most"]);
-        assert!(found[0].is_empty() && found[2].is_empty());
+    fn who_is_gone_has_no_part_in_what_most_have() {
+        let found = configurations(&[Some("a"), Some("b"), Some("a"), None]);
+        let silent = ["silent for 60 s"];
+        assert!(found[0].is_empty() && found[2].is_empty(), "{found:?}");
+        assert_eq!(
+            (&found[1][..], &found[3][..]),
+            (&["another configuration than most".to_owned()][..], &silent.map(str::to_owned)[..])
+        );
+        let alone = configurations(&[Some("a"), None, None]);
+        assert!(alone[0].is_empty(), "{alone:?}");
+    }
+
+    #[test]
+    fn where_nobody_is_most_all_are_told_that_they_differ() {
+        for of in [&[Some("a"), Some("b")][..], &[Some("a"), Some("a"), Some("b"), Some("b")]] {
+            let found = configurations(of);
+            assert!(found.iter().all(|found| found == &["configurations differ"]), "{found:?}");
+        }
+        assert!(configurations(&[Some("a"), Some("a")]).iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn another_default_is_named() {
+        let with = |configured: Option<&str>| ReplicaReport {
+            configured: configured.map(str::to_owned),
+            ..replica()
+        };
+        let found = differences(
+            Some(&wanted()),
+            &[with(Some("tiny 1")), with(Some("tiny 2")), with(Some("tiny 1")), with(None)],
+            NOW_MS,
+        );
+        assert_eq!(found[1], ["default is tiny 2, not tiny 1 as with most"]);
+        assert!(found[0].is_empty() && found[3].is_empty(), "{found:?}");
+        let two = differences(Some(&wanted()), &[with(Some("tiny 1")), with(Some("tiny 2"))], NOW_MS);
+        assert_eq!(two[0], ["default is tiny 1, another one elsewhere"]);
+        assert_eq!(two[1], ["default is tiny 2, another one elsewhere"]);
+    }
+
+    #[test]
+    fn who_is_gone_for_rollouts_is_silent_here() {
+        let at = |ago_ms| {
+            let replica = ReplicaReport { seen_ms: NOW_MS - ago_ms, ..replica() };
+            differences(Some(&wanted()), &[replica], NOW_MS).remove(0)
+        };
+        assert!(at(15_000).is_empty());
+        assert_eq!(at(16_000), ["silent for 16 s"]);
     }
 }

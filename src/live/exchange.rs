@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Live, OnTrial, Served, Serving, rollout::BundleRef};
+use super::{Live, OnTrial, Served, Serving, names_of, observe::SHADOW_WAIT_MAX, rollout::BundleRef};
 use crate::{
     completion::{Completer, CompleterError},
     config::Config,
@@ -135,6 +135,7 @@ impl Live {
     fn put(&self, before: &Serving, serving: &Arc<Serving>) {
         if !Arc::ptr_eq(&before.completer, &serving.completer) {
             serving.completer.take_over();
+            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names_of(&serving.config);
         }
         self.traffic.know(&serving.config);
         for described in serving.classifiers().map(|classifier| classifier.describe()) {
@@ -183,7 +184,7 @@ impl Live {
                 fit(running, &Surroundings { sessions, ..surroundings.clone() })
             })
             .transpose()?
-            .map(served);
+            .map(|(bundle, router)| served((bundle, router.waiting(SHADOW_WAIT_MAX))));
         let active = served(fit(active, &surroundings)?);
         Ok(Serving { generation, config, active, canary, shadow, completer })
     }

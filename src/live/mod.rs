@@ -10,6 +10,8 @@ pub mod files;
 pub mod fleet;
 mod merge;
 pub mod observe;
+mod off_reactor;
+mod place;
 mod pointer;
 mod reaper;
 pub mod rollout;
@@ -39,7 +41,7 @@ use crate::{
         health::TargetHealth,
         sessions::Sessions,
     },
-    telemetry,
+    telemetry::{self, Named, Names},
     traffic::{FeedbackError, Traffic, feedback::Feedback, store::Landed},
 };
 
@@ -75,6 +77,8 @@ pub struct Live {
     observer: Arc<Observer>,
     ready: watch::Sender<bool>,
     reaper: Reaper,
+    /// Of the configuration that serves.
+    names: Mutex<Names>,
 }
 
 impl Live {
@@ -93,6 +97,7 @@ impl Live {
         })));
         let router = Router::new(Arc::clone(&config), None, sessions, health, FIRST_GENERATION)?;
         let router = Arc::new(router.learning_from(traffic.offsets()));
+        let names = names_of(&config);
         let complete = !config.classifier.enabled;
         telemetry::classifier_ready(complete);
         telemetry::generation(FIRST_GENERATION);
@@ -107,6 +112,7 @@ impl Live {
             observer,
             ready,
             reaper: Reaper::start(),
+            names: Mutex::new(names),
         })
     }
 
@@ -161,8 +167,11 @@ impl Live {
     pub async fn feedback(&self, feedback: Feedback) -> Result<Landed, FeedbackError> {
         let landed = self.traffic.feedback(feedback.clone()).await?;
         match landed {
-            Landed::Known => self.observer.feedback(&feedback),
-            Landed::Unknown | Landed::Duplicate | Landed::Full => {}
+            // Who is quick has decided before the record is written: the observer knows what was decided here.
+            Landed::Known | Landed::Unknown => self.observer.feedback(&feedback),
+            // Who sends it again while the store is down would count again each time. Nothing is promoted or taken back
+            // meanwhile either.
+            Landed::Spooled | Landed::Duplicate | Landed::Full => {}
         }
         Ok(landed)
     }
@@ -196,4 +205,12 @@ impl Live {
     pub fn stop(&self, most: Duration) {
         self.reaper.stop(most);
     }
+}
+
+/// Returns the names by which parts of a configuration stand in metrics.
+fn names_of(config: &Config) -> Names {
+    let targets = config.targets.iter().map(|target| (Named::Target, target.id.0.to_string()));
+    let providers = config.providers.iter().map(|provider| (Named::Provider, provider.name.to_string()));
+    let budgets = config.budgets.iter().map(|budget| (Named::Budget, budget.name.to_string()));
+    Names::hold(targets.chain(providers).chain(budgets))
 }

@@ -1,15 +1,10 @@
 //! What serves at one moment, as one value that never changes: a request takes it once and keeps to it.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    iter,
-    sync::Arc,
-    time::Instant,
-};
+use std::{iter, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::rollout::BundleRef;
+use super::{place, rollout::BundleRef};
 use crate::{
     completion::{Completer, Job},
     config::Config,
@@ -59,7 +54,7 @@ impl Serving {
     /// one of them as long as the canary's share does not shrink; so does a tenant's request without a session.
     pub fn pick(&self, context: &Context, id: Uuid) -> &Arc<Router> {
         match &self.canary {
-            Some(canary) if place(context, id, &canary.served.bundle.name) < canary.share => {
+            Some(canary) if place_of(context, id, &canary.served.bundle.name) < canary.share => {
                 &canary.served.router
             }
             Some(_) | None => &self.active.router,
@@ -95,16 +90,11 @@ impl Serving {
 
 /// Returns where a request stands among all of them, 0 to 1. Another canary begins with other sessions, so that it is
 /// not always the same ones that try what is new.
-fn place(context: &Context, id: Uuid, bundle: &str) -> f64 {
-    // Keys that never change: replicas pick alike, and a restart changes nothing.
-    let mut hasher = DefaultHasher::new();
-    bundle.hash(&mut hasher);
+fn place_of(context: &Context, id: Uuid, bundle: &str) -> f64 {
     match (context.tenant.as_str(), context.session_id.as_str()) {
-        ("", "") => id.as_u128().hash(&mut hasher),
-        (tenant, session) => (tenant, session).hash(&mut hasher),
+        ("", "") => place::of(bundle, id.as_u128()),
+        tenant_and_session => place::of(bundle, tenant_and_session),
     }
-    // All 53 bits that a fraction has room for.
-    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -120,13 +110,13 @@ mod tests {
     #[test]
     fn a_request_has_its_place_by_session_then_tenant_then_id() {
         let ids = [Uuid::now_v7(), Uuid::now_v7()];
-        let at = |tenant, session, id: usize| place(&context(tenant, session), ids[id], "b");
+        let at = |tenant, session, id: usize| place_of(&context(tenant, session), ids[id], "b");
         assert_eq!(at("a", "1", 0), at("a", "1", 1));
         assert_eq!(at("a", "", 0), at("a", "", 1));
         assert_ne!(at("", "", 0), at("", "", 1));
         assert_ne!(at("a", "1", 0), at("b", "1", 0));
         assert_ne!(at("a", "1", 0), at("a", "2", 0));
-        assert_ne!(at("a", "1", 0), place(&context("a", "1"), ids[0], "another"));
+        assert_ne!(at("a", "1", 0), place_of(&context("a", "1"), ids[0], "another"));
     }
 
     proptest! {
@@ -137,7 +127,7 @@ mod tests {
                 .filter(|at| {
                     let session = if tenants { String::new() } else { at.to_string() };
                     let context = context(&if tenants { at.to_string() } else { "t".to_owned() }, &session);
-                    place(&context, Uuid::nil(), &salt) < share
+                    place_of(&context, Uuid::nil(), &salt) < share
                 })
                 .count() as f64;
             // Five standard deviations: once in two million cases by chance.
@@ -147,7 +137,7 @@ mod tests {
 
         #[test]
         fn a_growing_share_keeps_its_sessions(session in ".{1,20}", share in 0.0_f64..1.0, more in 0.0_f64..1.0) {
-            let at = place(&context("t", &session), Uuid::nil(), "b");
+            let at = place_of(&context("t", &session), Uuid::nil(), "b");
             prop_assert!((0.0..1.0).contains(&at));
             prop_assert!(at >= share || at < (share + more).min(WHOLE));
         }

@@ -14,7 +14,9 @@ use super::{
     BundleStoreError, Checked,
     contents::{
         Contents, FileEntry, MANIFEST, MANIFEST_BYTES_MAX, SIGNATURE, SIGNATURE_BYTES_MAX, hexadecimal,
+        sha256,
     },
+    put::Copying,
     signature::Keys,
 };
 use crate::routing::classifier::Unfit;
@@ -34,6 +36,11 @@ pub fn manifest(folder: &Path, called: &str) -> Result<Option<Written>, BundleSt
     let Some(manifest) = small(folder, MANIFEST, MANIFEST_BYTES_MAX, called)? else { return Ok(None) };
     let signature = small(folder, SIGNATURE, SIGNATURE_BYTES_MAX, called)?;
     Ok(Some(Written { manifest, signature: signature.map(|bytes| String::from_utf8_lossy(&bytes).into()) }))
+}
+
+/// Returns the SHA-256 of the manifest in a folder; `None`: there is none that can be read.
+pub fn manifest_sha256(folder: &Path) -> Option<String> {
+    small(folder, MANIFEST, MANIFEST_BYTES_MAX, MANIFEST).ok().flatten().map(|bytes| sha256(&bytes))
 }
 
 fn small(folder: &Path, name: &str, most: u64, called: &str) -> Result<Option<Vec<u8>>, BundleStoreError> {
@@ -79,19 +86,33 @@ pub fn check_files(folder: &Path, contents: &Contents, told: &dyn Fn(u64)) -> Re
     })
 }
 
-/// Copies every file and the manifest into a folder that is there and empty, and makes it last.
+/// Looks whether every file is there and has its size; none is read.
+pub fn look_over(folder: &Path, contents: &Contents) -> Result<(), BundleStoreError> {
+    contents.files.iter().try_for_each(|(file, entry)| {
+        let checking = Checking::new(&contents.version, file, entry);
+        let looked = inside(folder, file).and_then(fs::metadata);
+        let failed = |error: io::Error| unread(folder, file, &error, |unfit, why| checking.wrong(unfit, why));
+        checking.expect_length(looked.map_err(failed)?.len())
+    })
+}
+
+/// Copies every file and the manifest into a folder of the store that is there and empty, and makes it last.
 pub fn copy(
     folder: &Path,
     into: &Path,
     checked: &Checked,
-    told: &dyn Fn(u64),
+    copying: Copying<'_>,
 ) -> Result<(), BundleStoreError> {
     let bytes = checked.contents.bytes();
-    let failed = |error: io::Error| BundleStoreError::disk(into, bytes, &error);
+    let failed = |error: io::Error| BundleStoreError::in_store(into, bytes, &error);
     for (file, entry) in &checked.contents.files {
         let mut checking = Checking::new(&checked.contents.version, file, entry);
         let mut target = File::create_new(into.join(file)).map_err(failed)?;
-        read_file(folder, file, &mut checking, |chunk| target.write_all(chunk).map_err(failed), told)?;
+        let write = |chunk: &[u8]| {
+            target.write_all(chunk).map_err(failed)?;
+            copying(chunk.len() as u64)
+        };
+        read_file(folder, file, &mut checking, write, &|_| {})?;
         checking.finish()?;
         target.sync_all().map_err(failed)?;
     }

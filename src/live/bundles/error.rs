@@ -24,9 +24,15 @@ pub enum BundleStoreError {
     Signature { version: String, problem: SignatureProblem },
     #[error("bundle {version}: {file}: {why}")]
     File { version: String, file: String, unfit: Unfit, why: String },
+    /// Whoever wanted it copied wants it no more.
+    #[error("bundle {version}: the copy was stopped before its end")]
+    Stopped { version: String },
     #[error("bundle {version}: {file}: not copied within {seconds} s from {store}")]
     Late { version: String, file: String, store: String, seconds: u64 },
-    #[error("bundle {version}: {store} holds another bundle of this version: give yours another one")]
+    #[error(
+        "bundle {version}: {store} holds another bundle of this version: give yours another one, or take that \
+         one out with `pointsman bundle delete` if nobody uses it"
+    )]
     Taken { version: String, store: String },
     #[error("bundles.store: {0}")]
     Place(String),
@@ -40,6 +46,12 @@ pub enum BundleStoreError {
         path.display()
     )]
     DiskFull { path: PathBuf, bytes: u64 },
+    #[error(
+        "{}: no space left on the bundle store's disk for a bundle of {bytes} bytes: take versions out that nobody needs \
+         (`pointsman bundle list`, `pointsman bundle delete`), or set bundles.store to a folder on another disk",
+        path.display()
+    )]
+    StoreFull { path: PathBuf, bytes: u64 },
     #[error(
         "bundle {version}: {bytes} bytes do not fit into the cache beside {in_use} bytes in use: raise \
          bundles.cache_bytes_max, now {most}"
@@ -57,24 +69,54 @@ impl BundleStoreError {
             | Self::Version { .. }
             | Self::Changed { .. }
             | Self::Signature { .. }
+            | Self::Stopped { .. }
             | Self::Late { .. }
             | Self::Taken { .. }
             | Self::Place(_)
             | Self::Store { .. }
             | Self::Disk { .. }
             | Self::DiskFull { .. }
+            | Self::StoreFull { .. }
             | Self::CacheFull { .. } => false,
         }
     }
 
-    /// Returns what went wrong on this machine's disk, where something of `bytes` was to be written.
+    /// Returns what went wrong on this machine's disk, where something of `bytes` was to be written into the cache.
     pub(super) fn disk(path: &Path, bytes: u64, error: &std::io::Error) -> Self {
         let path = path.to_owned();
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { path, bytes }
-            }
-            _ => Self::Disk { path, problem: error.to_string() },
+        if is_full(error) {
+            return Self::DiskFull { path, bytes };
         }
+        Self::Disk { path, problem: error.to_string() }
+    }
+
+    /// The same of what was to be written into a store that is a folder.
+    pub(super) fn in_store(path: &Path, bytes: u64, error: &std::io::Error) -> Self {
+        let path = path.to_owned();
+        if is_full(error) {
+            return Self::StoreFull { path, bytes };
+        }
+        Self::Disk { path, problem: error.to_string() }
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_whose_it_is() {
+        let full = || Error::from(ErrorKind::StorageFull);
+        let cache = BundleStoreError::disk(Path::new("/cache"), 5, &full()).to_string();
+        assert!(cache.starts_with("/cache: no space") && cache.contains("set bundles.cache to"), "{cache}");
+        let store = BundleStoreError::in_store(Path::new("/store"), 5, &full()).to_string();
+        assert!(store.starts_with("/store: no space") && !store.contains("bundles.cache"), "{store}");
+        assert!(store.contains("set bundles.store to") && store.contains("bundle delete"), "{store}");
     }
 }

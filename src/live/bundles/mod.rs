@@ -10,6 +10,9 @@ mod error;
 mod fetch;
 mod folder;
 mod objects;
+mod order;
+mod put;
+mod removal;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -27,15 +30,17 @@ use self::{
     contents::{Contents, Misread},
     disk::Written,
     folder::FolderStore,
-    objects::{ObjectsStore, Put},
+    objects::ObjectsStore,
     signature::Keys,
 };
 pub use self::{
     contents::{MANIFEST, NO_SHA256, is_sha256, sha256, shown, version_problem},
+    disk::manifest_sha256,
     error::BundleStoreError,
+    put::{Copied, Stop},
     signature::{SignatureProblem, Signer},
 };
-use super::rollout::BundleRef;
+use super::{off_reactor::off_reactor, rollout::BundleRef};
 use crate::{
     config::{BundleStoreConfig, BundlesConfig},
     routing::classifier::Unfit,
@@ -79,7 +84,7 @@ pub struct Listed {
     pub bytes: u64,
     /// Name of the key that signed it, if one did.
     pub signed_by: Option<String>,
-    /// Why it cannot be used at all, for example an unreadable manifest.
+    /// Why it cannot be used at all, for example an unreadable manifest or a file that is too short.
     pub problem: Option<String>,
 }
 
@@ -166,11 +171,25 @@ impl BundleStore {
         Ok(Self { place, keys })
     }
 
-    /// Returns what people call it; without credentials.
+    /// Returns what people call it, from wherever they look; without credentials.
     pub fn name(&self) -> String {
         match &self.place {
-            Place::Folder(folder) => folder.root.display().to_string(),
+            Place::Folder(FolderStore { root }) => {
+                std::path::absolute(root).unwrap_or_else(|_| root.clone()).display().to_string()
+            }
             Place::Objects { store, .. } => store.remote.name.clone(),
+        }
+    }
+
+    /// Returns whether it is a folder that is not there: a mistake in its name, or nothing was ever put into it.
+    pub async fn is_missing(&self) -> bool {
+        match &self.place {
+            Place::Folder(folder) => {
+                let root = folder.root.clone();
+                off_reactor(move || matches!(root.try_exists(), Ok(false))).await
+            }
+            // An object store has no empty folders.
+            Place::Objects { .. } => false,
         }
     }
 
@@ -193,7 +212,8 @@ impl BundleStore {
             .buffered(MANIFESTS_AT_ONCE);
         let mut listed: Vec<Listed> = looked.filter_map(futures::future::ready).collect().await;
         listed.sort_by(|one, other| {
-            (&other.created, &other.bundle.name).cmp(&(&one.created, &one.bundle.name))
+            let created = other.created.cmp(&one.created);
+            created.then_with(|| order::compare(&other.bundle.name, &one.bundle.name))
         });
         Ok(listed)
     }
@@ -201,7 +221,9 @@ impl BundleStore {
     /// Returns what is listed under a name; `None` where there is no manifest: nothing, or not whole yet.
     async fn listed(&self, name: &str) -> Option<Listed> {
         if let Some(problem) = version_problem(name) {
-            let is_bundle = matches!(self.manifest(name).await, Ok(Some(_)));
+            // What a name that is no text leads to cannot be looked at.
+            let is_bundle =
+                name.contains(char::REPLACEMENT_CHARACTER) || !matches!(self.manifest(name).await, Ok(None));
             return is_bundle.then(|| Listed::unfit(name, problem.to_owned()));
         }
         let checked = match self.manifest(name).await {
@@ -209,7 +231,28 @@ impl BundleStore {
             Ok(None) => return None,
             Err(error) => Err(error),
         };
-        Some(Listed::of(name, checked))
+        Some(self.listed_as(name, checked).await)
+    }
+
+    async fn listed_as(&self, version: &str, checked: Result<Checked, BundleStoreError>) -> Listed {
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Listed::unfit(version, error.to_string()),
+        };
+        let problem = self.look_over(&checked.contents).await.err().map(|error| error.to_string());
+        Listed { problem, ..Listed::of(checked) }
+    }
+
+    /// Looks whether every file is there, is one, and has the size that the manifest says. None is read: that is for who
+    /// fetches it.
+    async fn look_over(&self, contents: &Contents) -> Result<(), BundleStoreError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let (folder, contents) = (folder.of(&contents.version), contents.clone());
+                off_reactor(move || disk::look_over(&folder, &contents)).await
+            }
+            Place::Objects { store, .. } => store.look_over(contents).await,
+        }
     }
 
     /// Returns what is listed of one version, and looks at no other.
@@ -218,7 +261,7 @@ impl BundleStore {
     /// answer.
     pub async fn describe(&self, version: &str) -> Result<Listed, BundleStoreError> {
         let written = self.known(version).await?;
-        Ok(Listed::of(version, self.checked(version, written)))
+        Ok(self.listed_as(version, self.checked(version, written)).await)
     }
 
     /// Returns the version of this name.
@@ -242,60 +285,6 @@ impl BundleStore {
             Err(_) => "failed",
         });
         fetched.map(|(fetched, _)| fetched)
-    }
-
-    /// Copies the bundle in `folder` into the store under its version.
-    pub async fn put(&self, folder: &Path) -> Result<BundleRef, BundleStoreError> {
-        self.put_telling(folder, Arc::new(|_| {})).await
-    }
-
-    /// The same; `told` hears of bytes as they are copied.
-    ///
-    /// What is in the store already under this version may only be the same; a signature is added to it.
-    pub async fn put_telling(&self, folder: &Path, told: Told) -> Result<BundleRef, BundleStoreError> {
-        let (from, keys) = (folder.to_owned(), self.keys.clone());
-        let checked = off_reactor(move || disk::checked(&from, &keys)).await?;
-        if self.is_there(&checked).await? {
-            return Ok(checked.bundle());
-        }
-        match &self.place {
-            Place::Folder(store) => {
-                let (store, from, ours) = (store.clone(), folder.to_owned(), checked.clone());
-                let folder_of_version = store.of(&checked.contents.version);
-                off_reactor(move || store.put(&from, &ours, &*told)).await?;
-                // Somebody else may have been faster, with another one, or with less than a whole one.
-                if !self.is_there(&checked).await? {
-                    return Err(in_the_way(folder_of_version));
-                }
-            }
-            Place::Objects { store, .. } => match store.put(folder, &checked, &told).await? {
-                Put::Done => {}
-                Put::Taken => {
-                    self.is_there(&checked).await?;
-                }
-            },
-        }
-        Ok(checked.bundle())
-    }
-
-    /// Returns whether exactly this is in the store; an error where another one is called so.
-    async fn is_there(&self, checked: &Checked) -> Result<bool, BundleStoreError> {
-        let version = &checked.contents.version;
-        let Some(there) = self.manifest(version).await? else { return Ok(false) };
-        if there.manifest != checked.written.manifest {
-            return Err(BundleStoreError::Taken { version: version.clone(), store: self.name() });
-        }
-        let written = &checked.written;
-        if written.signature.is_some() && written.signature != there.signature {
-            match &self.place {
-                Place::Folder(store) => {
-                    let (store, version, written) = (store.clone(), version.clone(), written.clone());
-                    off_reactor(move || store.sign(&version, &written)).await?;
-                }
-                Place::Objects { store, .. } => store.sign(version, written).await?,
-            }
-        }
-        Ok(true)
     }
 
     /// Looks at a bundle's folder wherever it lies, by the store's keys; its files are not read yet.
@@ -360,18 +349,20 @@ impl BundleStore {
 }
 
 impl Listed {
-    fn of(called: &str, checked: Result<Checked, BundleStoreError>) -> Self {
-        match checked {
-            Ok(checked) => Self {
-                bundle: checked.bundle(),
-                name: checked.contents.name.clone(),
-                created: checked.contents.created.clone(),
-                bytes: checked.contents.bytes(),
-                signed_by: checked.signer.map(|signer| signer.key),
-                problem: None,
-            },
-            Err(error) => Self::unfit(called, error.to_string()),
+    fn of(checked: Checked) -> Self {
+        Self {
+            bundle: checked.bundle(),
+            name: checked.contents.name.clone(),
+            created: checked.contents.created.clone(),
+            bytes: checked.contents.bytes(),
+            signed_by: checked.signer.map(|signer| signer.key),
+            problem: None,
         }
+    }
+
+    /// Returns what is said of a version that has to be there and is not.
+    pub fn missing(bundle: BundleRef, problem: String) -> Self {
+        Self { bundle, ..Self::unfit("", problem) }
     }
 
     fn unfit(called: &str, problem: String) -> Self {
@@ -400,17 +391,4 @@ fn another_version(version: &str, says: &str) -> BundleStoreError {
         unfit: Unfit::Manifest,
         why: format!("says version {says:?}, and its folder is called {version:?}: rename the folder"),
     }
-}
-
-fn in_the_way(path: PathBuf) -> BundleStoreError {
-    let problem = "is there without a manifest.json, so the bundle was not copied: remove the folder, unless somebody is \
-                   copying a version into it, and try again";
-    BundleStoreError::Disk { path, problem: problem.to_owned() }
-}
-
-/// Runs what blocks on a thread for that.
-async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
-        .await
-        .expect("it neither panics nor is cancelled while it is waited for")
 }

@@ -6,6 +6,7 @@
 //! names, are read as well.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     fs::File,
     future::Future,
     io::{self, Read, Write},
@@ -14,16 +15,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{
-    Error, GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path,
+    Error, GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    path::Path,
 };
 use tokio::runtime::Handle;
 
 use super::{
     BundleStoreError, Checked, LastNames, Told,
-    contents::{FileEntry, MANIFEST, MANIFEST_BYTES_MAX, SIGNATURE, SIGNATURE_BYTES_MAX},
+    contents::{Contents, FileEntry, MANIFEST, MANIFEST_BYTES_MAX, SIGNATURE, SIGNATURE_BYTES_MAX},
     disk::{self, Checking, Written},
     off_reactor,
+    put::Copying,
 };
 use crate::{
     routing::classifier::Unfit,
@@ -34,6 +38,8 @@ use crate::{
 const RANGE_BYTES: u64 = 8 << 20;
 /// Longest time for one file: 2 GiB at 30 Mbit/s.
 const FILE_TIME_MAX: Duration = Duration::from_secs(600);
+/// Objects of one version that are looked at: a bundle has at most 64 files, and few are ever copied over each other.
+const OBJECTS_MAX: usize = 1000;
 /// Longest wait for an answer that has no file in it, with the store's own retries.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -52,21 +58,21 @@ pub enum Put {
 }
 
 impl ObjectsStore {
-    fn at(&self, version: &str, file: &str) -> Path {
+    pub(super) fn at(&self, version: &str, file: &str) -> Path {
         self.remote.prefix.parts().chain([version.into(), file.into()]).collect()
     }
 
     /// Returns where a file is written: nothing else is ever called so.
     fn at_content(&self, version: &str, file: &str, entry: &FileEntry) -> Path {
-        self.at(version, &format!("{file}.{}", entry.sha256))
+        self.at(version, &content_name(file, entry))
     }
 
-    fn failed(&self, error: &Error) -> BundleStoreError {
+    pub(super) fn failed(&self, error: &Error) -> BundleStoreError {
         BundleStoreError::Store { place: self.remote.name.clone(), problem: export::told(error) }
     }
 
     /// Waits for a short answer, with a bound.
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<Result<T, Error>, BundleStoreError> {
@@ -120,6 +126,38 @@ impl ObjectsStore {
             }
         }
         Ok(names)
+    }
+
+    /// Looks whether every file is there and has its size; none is read.
+    pub async fn look_over(&self, contents: &Contents) -> Result<(), BundleStoreError> {
+        let there: HashMap<String, u64> = self.objects(&contents.version).await?.into_iter().collect();
+        for (file, entry) in &contents.files {
+            let checking = Checking::new(&contents.version, file, entry);
+            let bytes = there.get(&content_name(file, entry)).or_else(|| there.get(file));
+            match bytes {
+                Some(bytes) => checking.expect_length(*bytes)?,
+                None => {
+                    return Err(checking.wrong(Unfit::Unreadable, format!("is not in {}", self.remote.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns name and size of what lies in a version's folder itself, files of bundles that lost a race among them.
+    pub(super) async fn objects(&self, version: &str) -> Result<Vec<(String, u64)>, BundleStoreError> {
+        let folder: Path = self.remote.prefix.parts().chain([version.into()]).collect();
+        let listing = self.remote.store.list(Some(&folder)).take(OBJECTS_MAX);
+        let objects: Result<Vec<ObjectMeta>, Error> = self.within(listing.try_collect()).await?;
+        let named = |object: ObjectMeta| {
+            let name = object.location.filename()?;
+            (object.location == self.at(version, name)).then(|| (name.to_owned(), object.size))
+        };
+        match objects {
+            Ok(objects) => Ok(objects.into_iter().filter_map(named).collect()),
+            Err(Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
     /// Copies every file of a version into a folder, and its manifest last.
@@ -212,19 +250,53 @@ impl ObjectsStore {
         }
     }
 
-    /// Copies every file of a bundle's folder there, then its manifest and its signature.
+    /// Copies every file of a bundle's folder there, then its manifest and its signature. What is copied is taken back
+    /// where no manifest comes after it: nobody would ever see it.
     ///
-    /// The signature comes last: before the manifest is there, it could be put beside another one.
+    /// Only of a manifest that was sent and not answered nobody knows whether it comes: its files stay.
     pub async fn put(
         &self,
         from: &FilePath,
         checked: &Checked,
-        told: &Told,
+        copying: Copying<'_>,
     ) -> Result<Put, BundleStoreError> {
         let version = &checked.contents.version;
-        for (file, entry) in &checked.contents.files {
-            self.put_file(from, version, file, entry, told).await?;
+        let before: BTreeSet<String> =
+            self.objects(version).await?.into_iter().map(|(name, _)| name).collect();
+        let mut begun = BTreeSet::new();
+        let done = match self.put_files(from, checked, copying, &mut begun).await {
+            Ok(()) => self.put_manifest(checked).await?,
+            Err(error) => {
+                self.take_back(version, &begun - &before).await;
+                return Err(error);
+            }
+        };
+        match done {
+            Put::Done => {}
+            Put::Taken => self.take_back(version, &begun - &before).await,
         }
+        Ok(done)
+    }
+
+    /// Copies the files alone; `begun` are the names of those that may be there then.
+    async fn put_files(
+        &self,
+        from: &FilePath,
+        checked: &Checked,
+        copying: Copying<'_>,
+        begun: &mut BTreeSet<String>,
+    ) -> Result<(), BundleStoreError> {
+        for (file, entry) in &checked.contents.files {
+            begun.insert(content_name(file, entry));
+            self.put_file(from, &checked.contents.version, file, entry, copying).await?;
+        }
+        // Whoever copied the same file at the same time may have taken it back.
+        self.look_over(&checked.contents).await
+    }
+
+    /// The signature comes last: before the manifest is there, it could be put beside another one.
+    async fn put_manifest(&self, checked: &Checked) -> Result<Put, BundleStoreError> {
+        let version = &checked.contents.version;
         let path = self.at(version, MANIFEST);
         let put = async |mode: PutMode| {
             let payload = Bytes::from(checked.written.manifest.clone()).into();
@@ -255,7 +327,7 @@ impl ObjectsStore {
         version: &str,
         file: &str,
         entry: &FileEntry,
-        told: &Told,
+        copying: Copying<'_>,
     ) -> Result<(), BundleStoreError> {
         let mut checking = Checking::new(version, file, entry);
         let (folder, name) = (from.to_owned(), file.to_owned());
@@ -276,8 +348,7 @@ impl ObjectsStore {
             self.within(self.remote.store.put(&path, bytes.into()))
                 .await?
                 .map_err(|error| self.failed(&error))?;
-            told(count);
-            return Ok(());
+            return copying(count);
         }
         let begun = self.within(self.remote.store.put_multipart(&path)).await?;
         let mut upload = Upload(Some(begun.map_err(|error| self.failed(&error))?));
@@ -292,7 +363,7 @@ impl ObjectsStore {
                 checking.take(&chunk)?;
                 let bytes = chunk.len() as u64;
                 upload.part(chunk).await.map_err(|error| self.failed(&error))?;
-                told(bytes);
+                copying(bytes)?;
             }
             checking.finish()?;
             upload.complete().await.map_err(|error| self.failed(&error))
@@ -311,6 +382,11 @@ impl ObjectsStore {
         let put = self.remote.store.put(&path, Bytes::from(signature.clone()).into());
         self.within(put).await?.map(drop).map_err(|error| self.failed(&error))
     }
+}
+
+/// Returns what a file is called in the store.
+pub(super) fn content_name(file: &str, entry: &FileEntry) -> String {
+    format!("{file}.{}", entry.sha256)
 }
 
 /// Reads the next bytes that are sent at once; none at the end.
@@ -366,74 +442,5 @@ async fn abort(mut upload: Box<dyn MultipartUpload>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    use object_store::{PutPayload, PutResult, UploadPart};
-
-    use super::*;
-
-    /// An upload that fails in its parts, at its end or nowhere, and counts how often it was aborted.
-    #[derive(Debug)]
-    struct Scripted {
-        parts_fail: bool,
-        end_fails: bool,
-        aborted: Arc<AtomicUsize>,
-    }
-
-    fn outcome(fails: bool) -> Result<(), Error> {
-        if fails {
-            Err(Error::NotImplemented { operation: String::new(), implementer: String::new() })
-        } else {
-            Ok(())
-        }
-    }
-
-    #[tonic::async_trait]
-    impl MultipartUpload for Scripted {
-        fn put_part(&mut self, _: PutPayload) -> UploadPart {
-            let outcome = outcome(self.parts_fail);
-            Box::pin(async { outcome })
-        }
-
-        async fn complete(&mut self) -> Result<PutResult, Error> {
-            outcome(self.end_fails)?;
-            Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
-        }
-
-        async fn abort(&mut self) -> Result<(), Error> {
-            self.aborted.fetch_add(1, Ordering::SeqCst);
-            Ok(())
-        }
-    }
-
-    /// `ends`: whether it is waited for until its end.
-    async fn check(parts_fail: bool, end_fails: bool, ends: bool, expected: usize) {
-        let aborted = Arc::new(AtomicUsize::new(0));
-        let scripted = Scripted { parts_fail, end_fails, aborted: Arc::clone(&aborted) };
-        let mut upload = Upload(Some(Box::new(scripted)));
-        let sent = upload.part(vec![1]).await;
-        if ends && sent.is_ok() {
-            let _ = upload.complete().await;
-        }
-        drop(upload);
-        // What is spawned runs before this goes on: there is one thread.
-        tokio::task::yield_now().await;
-        assert_eq!(aborted.load(Ordering::SeqCst), expected, "{parts_fail} {end_fails} {ends}");
-    }
-
-    #[tokio::test]
-    async fn an_upload_is_completed_or_aborted() {
-        check(false, false, true, 0).await;
-        check(false, true, true, 1).await;
-        check(true, false, true, 1).await;
-        check(false, false, false, 1).await;
-        let aborted = Arc::new(AtomicUsize::new(0));
-        let scripted = Scripted { parts_fail: false, end_fails: false, aborted: Arc::clone(&aborted) };
-        Upload(Some(Box::new(scripted))).abort().await;
-        assert_eq!(aborted.load(Ordering::SeqCst), 1, "once");
-    }
-}
+#[path = "objects_tests.rs"]
+mod tests;

@@ -13,6 +13,9 @@ use url::Url;
 use super::*;
 use crate::config::default_config;
 
+#[path = "put_tests.rs"]
+mod put_tests;
+
 /// A folder with a store, a cache, and bundles that are to be put into it.
 struct World {
     folder: TempDir,

@@ -1,16 +1,22 @@
 //! The rollout by itself: what all replicas saw of a watched bundle decides whether it goes a step further or is taken
 //! back. What follows from what is for `rollout` to say.
+//!
+//! Any replica may look: whatever a judgement needs is in the wanted state and in the replicas' reports, so that one that
+//! is killed or started anew takes nothing with it. Two that see the same at once make one change.
 
 use std::{sync::Arc, time::Duration};
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use uuid::{Builder, Uuid};
 
-use super::{DeployError, Deployer, Who, Work, change::Cause};
+use super::{Cause, DeployError, Deployer, Who, Work};
 use crate::{
+    config::RolloutConfig,
     live::{
-        fleet::{EventKind, ReplicaReport, observed},
+        fleet::{EventKind, ReplicaReport, Sums, observed},
         observe::Watching,
-        rollout::{BundleRef, Change, Desired, Observed, Told, next},
+        rollout::{Change, Desired, Follows, Here, Told, next},
     },
     traffic::now_ms,
 };
@@ -20,92 +26,85 @@ const ROLLOUT: &str = "rollout";
 
 /// Until a step that was not possible is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Until a replica looks again while one that started before it is there to look: each look reads what all of them say,
+/// and one of many is enough.
+const LEFT_FOR: Duration = Duration::from_secs(10);
+/// A rollout that waits for so many windows, the first one among them, is told of.
+const WAITS_TOLD_AFTER: u32 = 3;
 
-/// Where the rollout stands on this replica.
+/// Where the rollout stands on this replica. Nothing that would be missed.
 #[derive(Default)]
 pub(super) struct Leading {
-    /// Since when, by the clock of this machine alone, this step is watched.
-    step: Option<(i64, Instant)>,
-    /// While the bundle that the rollout made active is watched.
-    guarded: Option<Guarded>,
     /// Of which revision a step was not possible, and when it is tried again.
     hindered: Option<(u64, Instant)>,
+    /// At which revision this replica does not look, and until when.
+    left: Option<(u64, Instant)>,
+    /// Of which step it was told that it waits.
+    told: Option<i64>,
+    /// Of which step this replica noted for itself that it waits.
+    noted: Option<i64>,
 }
 
-/// What had been seen of the bundle before the active one.
-struct Guarded {
-    active: BundleRef,
-    since_ms: i64,
-    before: Observed,
+impl Leading {
+    fn is_off(&self, revision: u64) -> bool {
+        let holds = |&(of, until): &(u64, Instant)| of == revision && Instant::now() < until;
+        self.hindered.as_ref().is_some_and(holds) || self.left.as_ref().is_some_and(holds)
+    }
 }
 
 impl Deployer {
     /// Makes the next change that follows from what was seen, if any does.
     pub(super) async fn lead(&self, work: &mut Work) {
         let config = self.live.serving().config.rollout.clone();
-        let Some(desired) = work.desired.clone().filter(|_| config.automatic) else { return };
-        let leading = &mut work.leading;
-        let since_ms = since_ms(&desired);
-        let watched_for = match leading.step {
-            Some((step, began)) if step == since_ms => began.elapsed(),
-            Some(_) | None => {
-                leading.step = Some((since_ms, Instant::now()));
-                Duration::ZERO
-            }
+        let is_watched = |desired: &Desired| {
+            desired.canary.is_some() || desired.shadow.is_some() || desired.guard.is_some()
         };
-        let is_guarded = |guarded: &Guarded| {
-            guarded.active == desired.active && guarded.since_ms == desired.active_since_ms
-        };
-        if leading.guarded.as_ref().is_some_and(|guarded| !is_guarded(guarded)) {
-            leading.guarded = None;
-        }
-        let is_watched = desired.canary.is_some() || desired.shadow.is_some() || leading.guarded.is_some();
-        let is_hindered = leading
-            .hindered
-            .is_some_and(|(revision, until)| revision == desired.revision && Instant::now() < until);
-        if !is_watched || is_hindered {
-            return;
-        }
-        let Ok(replicas) = self.keeper.replicas().await else { return };
-        let (now_ms, own) = (now_ms(), self.report());
-        let is_other =
-            |replica: &ReplicaReport| replica.replica_id != own.replica_id && replica.is_live(now_ms);
-        let all: Vec<ReplicaReport> = replicas
-            .into_iter()
-            .filter(is_other)
-            .chain([ReplicaReport { seen_ms: now_ms, ..own.clone() }])
-            .collect();
-        let sums = observed(&all, desired.revision, now_ms);
-        let baseline = work.leading.guarded.as_ref().map(|guarded| &guarded.before);
-        let Some((change, why)) = next(&desired, &config, &sums.active, &sums.watched, baseline, now_ms)
+        let Some(desired) = work.desired.clone().filter(|desired| config.automatic && is_watched(desired))
         else {
+            self.standing().waits = None;
             return;
         };
-        // Taking back never waits. A step further does, for who cannot follow it, and for a window on a clock that
-        // nobody sets.
-        let all_follow =
-            all.iter().all(|replica| replica.revision == desired.revision && replica.problem.is_none());
-        if change != Change::Rollback && (watched_for < config.window || !all_follow) {
+        if work.leading.is_off(desired.revision) {
             return;
         }
+        let Ok(replicas) = self.keeper.live_replicas().await else { return };
+        let own = self.report();
+        let config_sha256 = own.config_sha256.clone();
+        let others = replicas.into_iter().filter(|replica| replica.replica_id != self.me.id);
+        let live: Vec<ReplicaReport> = others.chain([own]).collect();
+        // Identifiers are in the order in which they were made.
+        if live.iter().any(|replica| replica.replica_id < self.me.id) {
+            work.leading.left = Some((desired.revision, Instant::now() + LEFT_FOR));
+        }
+        let seen = observed(&live, desired.revision);
+        let here = Here { config: &config, config_sha256: &config_sha256, now_ms: now_ms() };
+        let follows = next(&desired, &here, &seen);
+        self.standing().waits = match &follows {
+            Follows::Wait(why) => Some(why.clone()),
+            Follows::Nothing | Follows::Change(..) => None,
+        };
+        match follows {
+            Follows::Nothing => {}
+            Follows::Wait(why) => self.tell_of_waiting(work, &desired, &config, &seen, why).await,
+            Follows::Change(change, why) => self.go_on(work, desired, &change, why).await,
+        }
+    }
+
+    async fn go_on(&self, work: &mut Work, desired: Desired, change: &Change, why: String) {
         let (revision, retired) = (desired.revision, desired.active.clone());
         let cause = Cause { who: Who(ROLLOUT.to_owned()), why };
-        match self.make(work, desired, &change, &cause).await {
-            Ok(deployed) => {
-                if let Change::Activate(active) = change {
-                    let since_ms = deployed.desired.active_since_ms;
-                    work.leading.guarded = Some(Guarded { active, since_ms, before: sums.active });
-                }
-            }
-            // Another replica saw the same and was faster.
-            Err(DeployError::Overtaken) => {}
+        match self.make(work, desired, change, &cause).await {
+            // Else another replica saw the same and was faster.
+            Ok(_) | Err(DeployError::Overtaken) => {}
             Err(error) => {
                 let is_first = work.leading.hindered.is_none_or(|(before, _)| before != revision);
                 work.leading.hindered = Some((revision, Instant::now() + AGAIN_AFTER));
                 tracing::warn!(%error, why = cause.why, "the rollout's next step is not possible");
-                self.standing().problem = Some(format!("the rollout's next step is not possible: {error}"));
+                // No problem of this replica, which runs what is wanted: that would hold up the next try as well.
+                self.standing().waits =
+                    Some(format!("the next step is not possible: {error}; it is tried again"));
                 if is_first {
-                    let (from, to) = (retired.to_string(), named(&change));
+                    let (from, to) = (retired.to_string(), named(change));
                     let cause = Cause { why: error.to_string(), ..cause };
                     self.tell(&Told { kind: EventKind::Refused, from, to }, &cause).await;
                 }
@@ -114,24 +113,60 @@ impl Deployer {
         self.prune(work);
     }
 
+    /// Tells once of a step, whoever looks, that it has been waiting for long.
+    async fn tell_of_waiting(
+        &self,
+        work: &mut Work,
+        desired: &Desired,
+        config: &RolloutConfig,
+        seen: &Sums,
+        why: String,
+    ) {
+        let step = since_ms(desired);
+        let long = config.window.saturating_mul(WAITS_TOLD_AFTER);
+        if Duration::from_millis(seen.watched_ms) < long || work.leading.told == Some(step) {
+            return;
+        }
+        let told = Told {
+            kind: EventKind::RolloutWaits,
+            from: desired.active.to_string(),
+            to: desired.taken_back_first().to_string(),
+        };
+        let cause = Cause { who: Who(ROLLOUT.to_owned()), why };
+        let mut event = self.event(&told, &cause, desired.revision);
+        event.id = waiting_id(step, &told.to);
+        if work.leading.noted.replace(step) != Some(step) {
+            tracing::warn!(to = told.to, why = cause.why, "the rollout waits");
+            self.recent().push(event.clone());
+        }
+        match self.keeper.tell(&[event]).await {
+            Ok(()) => work.leading.told = Some(step),
+            Err(error) => tracing::debug!(%error, "the event is not stored yet"),
+        }
+    }
+
     /// Tells the observer what serves from now on.
     pub(super) fn observe(&self, desired: &Desired) {
         let serving = self.live.serving();
         let canary = serving.canary.as_ref().map(|canary| (canary.served.bundle.clone(), canary.share));
         let shadow =
             serving.shadow.as_ref().map(|shadow| (shadow.bundle.clone(), Arc::clone(&shadow.router)));
+        let configured = serving.served().find(|served| served.bundle.is_configured());
+        let configured = configured.and_then(|served| served.router.classifier_handle());
         self.live.observer().exchanged(Watching {
             generation: serving.generation,
             config: Arc::clone(&serving.config),
             active: serving.active.bundle.clone(),
             canary,
             shadow,
+            configured: configured.map(Arc::downgrade),
             since_ms: since_ms(desired),
         });
     }
 }
 
-/// Returns when the step that is watched began, milliseconds since 1970.
+/// Returns when the step that is watched began, milliseconds since 1970: by the clock of who began it, so that it is a
+/// name for the step and no more.
 fn since_ms(desired: &Desired) -> i64 {
     match (&desired.canary, &desired.shadow) {
         (Some(canary), _) => canary.since_ms,
@@ -140,12 +175,56 @@ fn since_ms(desired: &Desired) -> i64 {
     }
 }
 
+/// Returns the identifier of the event that a step waits: the same on every replica, so that it is stored once.
+fn waiting_id(step: i64, bundle: &str) -> Uuid {
+    let hash = Sha256::new().chain_update("rollout waits").chain_update(bundle).finalize();
+    let mut random = [0; 10];
+    random.copy_from_slice(&hash[..10]);
+    Builder::from_unix_timestamp_millis(u64::try_from(step).unwrap_or(0), &random).into_uuid()
+}
+
 /// Returns the bundle of a step, for an event.
 fn named(change: &Change) -> String {
     match change {
         Change::Canary(bundle, reach) => format!("{bundle} at {reach}"),
-        Change::Stage(bundle) | Change::Shadow(bundle) | Change::Activate(bundle) => bundle.to_string(),
+        Change::Stage(bundle)
+        | Change::Shadow(bundle)
+        | Change::Activate(bundle)
+        | Change::Promote(bundle, _) => bundle.to_string(),
         Change::Forget(name) => name.to_string(),
-        Change::Rollback | Change::ReloadConfig => String::new(),
+        Change::Rollback | Change::RollbackActive | Change::EndGuard | Change::ReloadConfig => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::deploy::change::tests::deployer;
+
+    #[tokio::test]
+    async fn a_replica_knows_by_itself_that_a_step_waits() {
+        let deployer = deployer();
+        let mut work = deployer.turn().await.unwrap();
+        let config = deployer.live.serving().config.rollout.clone();
+        let seen = Sums { watched_ms: u64::MAX, ..Sums::default() };
+        let first = Desired { active_since_ms: 1, ..Desired::first(1) };
+        let second = Desired { active_since_ms: 2, ..Desired::first(1) };
+        for desired in [&first, &first, &second] {
+            // The second time as if the first had not been stored.
+            work.leading.told = None;
+            deployer.tell_of_waiting(&mut work, desired, &config, &seen, "few requests".to_owned()).await;
+        }
+        let recent = deployer.recent().latest(10);
+        assert_eq!(recent.len(), 2, "once for each step: {recent:?}");
+        assert!(recent.iter().all(|event| event.kind == EventKind::RolloutWaits), "{recent:?}");
+    }
+
+    #[test]
+    fn every_replica_tells_of_the_same_wait() {
+        let id = waiting_id(1_769_767_200_000, "v2");
+        assert_eq!(id, waiting_id(1_769_767_200_000, "v2"));
+        assert_ne!(id, waiting_id(1_769_767_200_000, "v3"));
+        assert_ne!(id, waiting_id(1_769_767_200_001, "v2"));
+        assert_eq!((id.get_version_num(), waiting_id(-5, "v2").get_version_num()), (7, 7));
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    DeployError, Deployed, Deployer, LoadError, LoadProblem, Who, Wish, Work,
+    Cause, DeployError, Deployed, Deployer, LoadError, LoadProblem, Wish, Work,
     events::{outcome, sentence},
-    load::{Freshness, HeldTo, Sessions, ToRun, blocking},
+    load::{Freshness, HeldTo, Purpose, ToRun},
 };
 use crate::{
     config::Config,
@@ -18,7 +18,8 @@ use crate::{
         Next, Prepared, Serving, WHOLE,
         bundles::Fetched,
         fleet::{Event, EventKind, Exchanged, LIVE_WITHIN, ReplicaReport, chosen},
-        rollout::{BundleRef, Change, ChangeError, Desired, Reach, Told, told_of},
+        off_reactor::try_off_reactor,
+        rollout::{BundleRef, Change, ChangeError, Desired, Reach, Told, also, guard_ended_by, told_of},
     },
     routing::classifier::Unfit,
     telemetry::{self, SwapOutcome},
@@ -45,29 +46,30 @@ pub(super) struct Plan<'a> {
 /// also where it is the slower one.
 fn on_trial<'a>(change: &'a Change, before: &Desired) -> Option<&'a BundleRef> {
     match change {
-        Change::Shadow(bundle) | Change::Canary(bundle, _) | Change::Activate(bundle) => {
+        Change::Shadow(bundle)
+        | Change::Canary(bundle, _)
+        | Change::Activate(bundle)
+        | Change::Promote(bundle, _) => {
             let served = *bundle == before.active || before.retired.contains(bundle);
             (!served).then_some(bundle)
         }
-        Change::Stage(_) | Change::Rollback | Change::Forget(_) | Change::ReloadConfig => None,
+        Change::Stage(_)
+        | Change::EndGuard
+        | Change::Rollback
+        | Change::RollbackActive
+        | Change::Forget(_)
+        | Change::ReloadConfig => None,
     }
-}
-
-/// Who wants a change, and why.
-#[derive(Debug, Clone)]
-pub(super) struct Cause {
-    pub who: Who,
-    pub why: String,
 }
 
 impl Deployer {
     /// Tries, writes down and applies a wish; waits until this replica serves it.
-    pub async fn change(&self, wish: Wish, who: Who) -> Result<Deployed, DeployError> {
+    pub async fn change(&self, wish: Wish, cause: impl Into<Cause>) -> Result<Deployed, DeployError> {
+        let cause = cause.into();
         let started = Instant::now();
         // A download may take minutes: others get their turn meanwhile. What is wrong with it is told below.
         let _held = self.fetched_ahead(&wish).await;
         let mut work = self.turn().await?;
-        let cause = Cause { who, why: String::new() };
         let mut outcome = Err(DeployError::Overtaken);
         for _ in 0..TRIES_MAX {
             outcome = self.wished(&mut work, &wish, &cause).await;
@@ -76,12 +78,16 @@ impl Deployer {
                 break;
             }
         }
-        if let Err(error) = &outcome {
-            telemetry::bundle_change(SwapOutcome::Refused, started.elapsed());
-            if let Some(unfit) = error.unfit() {
-                telemetry::bundle_unfit(unfit.as_str());
+        match &outcome {
+            Ok(_) => {}
+            Err(error) if error.is_slip() => tracing::info!(who = %cause.who, %error, "not done"),
+            Err(error) => {
+                telemetry::bundle_change(SwapOutcome::Refused, started.elapsed());
+                if let Some(unfit) = error.unfit() {
+                    telemetry::bundle_unfit(unfit.as_str());
+                }
+                self.refused(&wish, &cause, error).await;
             }
-            self.refused(&wish, &cause.who, error).await;
         }
         self.prune(&mut work);
         outcome
@@ -113,10 +119,13 @@ impl Deployer {
         let anew = match change {
             Change::Activate(bundle) if *bundle == before.active => Some(bundle),
             Change::Activate(_)
+            | Change::Promote(..)
+            | Change::EndGuard
             | Change::Stage(_)
             | Change::Shadow(_)
             | Change::Canary(..)
             | Change::Rollback
+            | Change::RollbackActive
             | Change::Forget(_)
             | Change::ReloadConfig => None,
         };
@@ -126,8 +135,11 @@ impl Deployer {
             Change::Canary(bundle, Reach::Replicas(_)) if !is_chosen => Some(bundle),
             Change::Canary(..)
             | Change::Activate(_)
+            | Change::Promote(..)
+            | Change::EndGuard
             | Change::Shadow(_)
             | Change::Rollback
+            | Change::RollbackActive
             | Change::Forget(_)
             | Change::ReloadConfig => None,
         };
@@ -135,29 +147,54 @@ impl Deployer {
             self.try_bundle(work, &config, bundle).await?;
         }
         let plan = Plan { config: &config, is_chosen, anew, on_trial: on_trial(change, &before) };
-        let (next, problem) = self.assemble_what_can_be(work, &plan, &after, change).await?;
-        let prepared = self.prepare(next.clone()).await?;
+        // Nothing that serves changes: a better version can be staged also where the wanted one cannot be had.
+        let to_serve = if matches!(change, Change::Stage(_)) {
+            None
+        } else {
+            let (next, problem) = self.assemble_what_can_be(work, &plan, &after, change).await?;
+            Some((self.prepare(next.clone()).await?, next, problem))
+        };
         let told = told_of(&before, &after, change);
-        let event = self.event(&told, cause, after.revision);
-        match self.keeper.exchange(before.revision, &after, &[event]).await? {
-            Exchanged::Done => {}
+        let also = also(&before, &after, change);
+        let why = [cause.why.as_str(), also.as_str()].into_iter().filter(|text| !text.is_empty());
+        let why = why.collect::<Vec<_>>().join("; ");
+        let of_change = Cause { who: cause.who.clone(), why };
+        let mut events = vec![self.event(&told, &of_change, after.revision)];
+        if let Some((told, why)) = guard_ended_by(&before, &after, change) {
+            let cause = Cause { why: why.to_owned(), ..cause.clone() };
+            events.push(self.event(&told, &cause, after.revision));
+        }
+        match self.keeper.exchange(before.revision, &after, &events).await? {
+            Exchanged::Done => events.into_iter().for_each(|event| self.recent().push(event)),
             Exchanged::Behind(_) => return Err(DeployError::Overtaken),
         }
-        let serving = match prepared {
-            None => self.live.serving(),
-            Some(prepared) => self.commit(prepared, next).await?,
+        let serving = match to_serve {
+            None => {
+                self.staged(work, &before, after.clone());
+                self.live.serving()
+            }
+            Some((prepared, next, problem)) => {
+                let serving = match prepared {
+                    None => self.live.serving(),
+                    Some(prepared) => self.commit(prepared, next).await?,
+                };
+                self.applied(work, after.clone(), is_chosen);
+                if let Some(error) = problem {
+                    self.hindered(work, &error);
+                }
+                serving
+            }
         };
-        self.applied(work, after.clone(), is_chosen);
-        if let Some(error) = problem {
-            self.hindered(work, &error);
-        }
-        let told_text = sentence(&told);
+        let told_text = match also.as_str() {
+            "" => sentence(&told),
+            also => format!("{}; {also}", sentence(&told)),
+        };
         if let Some(outcome) = outcome(told.kind) {
             telemetry::bundle_change(outcome, started.elapsed());
         }
         tracing::info!(
             who = %cause.who,
-            why = cause.why,
+            why = (!cause.why.is_empty()).then_some(cause.why.as_str()),
             revision = after.revision,
             generation = serving.generation,
             took_ms = started.elapsed().as_millis() as u64,
@@ -202,9 +239,8 @@ impl Deployer {
 
     /// A share of replicas needs some that are no part of it, to be compared with.
     async fn check_fleet(&self) -> Result<(), DeployError> {
-        let now_ms = now_ms();
-        let others = self.keeper.replicas().await?;
-        let is_other = |replica: &ReplicaReport| replica.replica_id != self.me.id && replica.is_live(now_ms);
+        let others = self.keeper.live_replicas().await?;
+        let is_other = |replica: &ReplicaReport| replica.replica_id != self.me.id;
         if others.iter().any(is_other) { Ok(()) } else { Err(ChangeError::NoOthers.into()) }
     }
 
@@ -241,16 +277,14 @@ impl Deployer {
         let Reach::Replicas(share) = canary.reach else { return false };
         // While the others cannot be heard of, and until those that are there have been heard of again, each stays what
         // it was: it would take itself for the only one, and all of them would run the canary.
-        let Ok(replicas) = self.keeper.replicas().await else {
+        let Ok(replicas) = self.keeper.live_replicas().await else {
             work.deaf_until = Some(tokio::time::Instant::now() + LIVE_WITHIN);
             return work.chosen;
         };
         if work.deaf_until.is_some_and(|until| tokio::time::Instant::now() < until) {
             return work.chosen;
         }
-        let now_ms = now_ms();
-        let live = replicas.iter().filter(|replica| replica.is_live(now_ms));
-        let ids: Vec<Uuid> = live.map(|replica| replica.replica_id).collect();
+        let ids: Vec<Uuid> = replicas.iter().map(|replica| replica.replica_id).collect();
         // So it is at a start.
         if ids.iter().all(|&id| id == self.me.id) {
             return work.chosen;
@@ -293,13 +327,13 @@ impl Deployer {
         desired: &Desired,
     ) -> Result<Next, DeployError> {
         let Plan { config, is_chosen, anew, on_trial } = *plan;
-        let to_run = |bundle, sessions| ToRun {
+        let to_run = |bundle, purpose| ToRun {
             bundle,
-            sessions,
+            purpose,
             freshness: if anew == Some(bundle) { Freshness::Anew } else { Freshness::AsIs },
             held_to: if on_trial == Some(bundle) { HeldTo::TheRunning } else { HeldTo::Itself },
         };
-        let all = |bundle| to_run(bundle, Sessions::Configured);
+        let all = |bundle| to_run(bundle, Purpose::Requests);
         let active = self.running(work, config, all(&desired.active)).await?;
         let canary = match &desired.canary {
             None => None,
@@ -315,7 +349,7 @@ impl Deployer {
         };
         let shadow = match &desired.shadow {
             None => None,
-            Some(shadow) => Some(self.running(work, config, to_run(&shadow.bundle, Sessions::One)).await?),
+            Some(shadow) => Some(self.running(work, config, to_run(&shadow.bundle, Purpose::Shadow)).await?),
         };
         Ok(Next { config: Arc::clone(config), active, canary, shadow })
     }
@@ -324,12 +358,9 @@ impl Deployer {
     pub(super) async fn prepare(&self, next: Next) -> Result<Option<Prepared>, DeployError> {
         let version = next.active.bundle.name.to_string();
         let live = Arc::clone(&self.live);
-        let prepared =
-            blocking(
-                move || {
-                    if next.is_of(&live.serving()) { Ok(None) } else { live.prepare(next).map(Some) }
-                },
-            );
+        let prepared = try_off_reactor(move || {
+            if next.is_of(&live.serving()) { Ok(None) } else { live.prepare(next).map(Some) }
+        });
         let panicked = || LoadError { version, why: LoadProblem::Panicked };
         Ok(prepared.await.ok_or_else(panicked)??)
     }
@@ -338,7 +369,7 @@ impl Deployer {
     pub(super) async fn commit(&self, prepared: Prepared, next: Next) -> Result<Arc<Serving>, DeployError> {
         let version = next.active.bundle.name.to_string();
         let live = Arc::clone(&self.live);
-        let committed = blocking(move || live.commit(prepared)).await;
+        let committed = try_off_reactor(move || live.commit(prepared)).await;
         match committed.ok_or(LoadError { version, why: LoadProblem::Panicked })? {
             Some(serving) => Ok(serving),
             None => self.exchange(next).await,
@@ -349,7 +380,7 @@ impl Deployer {
     pub(super) async fn exchange(&self, next: Next) -> Result<Arc<Serving>, DeployError> {
         let version = next.active.bundle.name.to_string();
         let live = Arc::clone(&self.live);
-        let exchanged = blocking(move || live.exchange(|_| next)).await;
+        let exchanged = try_off_reactor(move || live.exchange(|_| next)).await;
         Ok(exchanged.ok_or(LoadError { version, why: LoadProblem::Panicked })??)
     }
 
@@ -363,13 +394,14 @@ impl Deployer {
 
     /// Notes that this replica runs a wanted state.
     pub(super) fn applied(&self, work: &mut Work, desired: Desired, is_chosen: bool) {
+        // First of all: what was seen of the step before is no part of this revision.
+        self.observe(&desired);
         let mut standing = self.standing();
         standing.revision = desired.revision;
         standing.problem = None;
         drop(standing);
         work.again_at = None;
         work.chosen = is_chosen;
-        self.observe(&desired);
         work.desired = Some(desired);
     }
 
@@ -388,7 +420,7 @@ impl Deployer {
     }
 
     /// Tells that a wish was refused, where there is somebody to tell.
-    async fn refused(&self, wish: &Wish, who: &Who, error: &DeployError) {
+    async fn refused(&self, wish: &Wish, cause: &Cause, error: &DeployError) {
         let version = match wish {
             Wish::Stage { version }
             | Wish::Shadow { version }
@@ -397,86 +429,32 @@ impl Deployer {
             | Wish::Forget { version } => version.as_str(),
             Wish::Rollback { version } => version.as_deref().unwrap_or_default(),
         };
+        let Cause { who, .. } = cause;
         let active = self.live.serving().active.bundle.name.to_string();
-        let reason = error.unfit().map_or("", Unfit::as_str);
-        tracing::warn!(%who, version, reason, %error, "refused; what served goes on");
+        let reason = error.unfit().map(Unfit::as_str);
+        let named = Some(version).filter(|version| !version.is_empty());
+        tracing::warn!(%who, version = named, reason, %error, "refused; what served goes on");
         let told = Told { kind: EventKind::Refused, from: active, to: version.to_owned() };
-        let why = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
-        let cause = Cause { who: who.clone(), why };
+        let why = match reason {
+            Some(reason) => format!("{reason}: {error}"),
+            None => error.to_string(),
+        };
+        let cause = Cause { who: who.clone(), why: cause.after(why) };
         self.tell(&told, &cause).await;
     }
 
-    /// Adds an event that changes nothing. One that cannot be stored stands in the log alone.
+    /// Adds an event that changes nothing. One that cannot be stored is told by this replica alone, while the store is
+    /// away, and stands in the log.
     pub(super) async fn tell(&self, told: &Told, cause: &Cause) {
         let revision = self.standing().revision;
-        if let Err(error) = self.keeper.tell(&[self.event(told, cause, revision)]).await {
+        let event = self.event(told, cause, revision);
+        self.recent().push(event.clone());
+        if let Err(error) = self.keeper.tell(&[event]).await {
             tracing::warn!(%error, "the event is not stored");
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::{BundleStoreConfig, ConfigError, read_text},
-        live::{
-            Live,
-            bundles::BundleStore,
-            deploy::{ConfigRead, ConfigSource},
-            fleet::Keeper,
-        },
-    };
-
-    /// One without a classifier, a log and bundles.
-    fn deployer() -> Deployer {
-        let mut config = read_text("[classifier]\nenabled = false").unwrap();
-        config.traffic.enabled = false;
-        config.bundles.store = BundleStoreConfig::Folder("nowhere".into());
-        let bundles = BundleStore::open(&config.bundles).unwrap();
-        let reading = config.clone();
-        let live = Arc::new(Live::start(config).unwrap());
-        let keeper = Keeper::new(Arc::clone(live.traffic()));
-        let read = move || -> Result<ConfigRead, ConfigError> {
-            Ok(ConfigRead { config: reading.clone(), sha256: String::new() })
-        };
-        let source = ConfigSource { path: None, sha256: String::new(), read: Arc::new(read) };
-        Deployer::new(live, keeper, bundles, source)
-    }
-
-    #[tokio::test]
-    async fn what_two_replicas_take_back_at_once_is_taken_back_once() {
-        let deployer = deployer();
-        let mut work = deployer.turn().await.unwrap();
-        let version = |name: &str| BundleRef { name: Arc::from(name), sha256: Some(Arc::from(name)) };
-        let cause = || Cause { who: Who("rollout".to_owned()), why: String::new() };
-        for change in [Change::Activate(version("a")), Change::Canary(version("b"), Reach::Requests(0.5))] {
-            let before = deployer.kept().await.unwrap();
-            deployer.make(&mut work, before, &change, &cause()).await.unwrap();
-        }
-        let seen = deployer.kept().await.unwrap();
-        deployer.make(&mut work, seen.clone(), &Change::Rollback, &cause()).await.unwrap();
-        // The other one saw the same canary; by now the next thing to go would be the active bundle.
-        let late = deployer.make(&mut work, seen, &Change::Rollback, &cause()).await;
-        assert!(matches!(late, Err(DeployError::Overtaken)), "{late:?}");
-        assert_eq!(deployer.kept().await.unwrap().active, version("a"));
-    }
-
-    #[tokio::test]
-    async fn a_rollback_takes_back_what_was_meant() {
-        let deployer = deployer();
-        let mut work = deployer.turn().await.unwrap();
-        let version = |name: &str| BundleRef { name: Arc::from(name), sha256: Some(Arc::from(name)) };
-        let cause = Cause { who: Who("local".to_owned()), why: String::new() };
-        let before = deployer.kept().await.unwrap();
-        deployer.make(&mut work, before, &Change::Activate(version("a")), &cause).await.unwrap();
-        drop(work);
-        let rollback = async |version: &str| {
-            let wish = Wish::Rollback { version: Some(version.to_owned()) };
-            deployer.change(wish, Who("local".to_owned())).await
-        };
-        let refused = rollback("b").await;
-        assert!(matches!(refused, Err(DeployError::Change(ChangeError::NotThat { .. }))), "{refused:?}");
-        assert_eq!(rollback("a").await.unwrap().desired.active, BundleRef::configured());
-    }
-}
+#[path = "change_tests.rs"]
+pub(super) mod tests;

@@ -20,6 +20,9 @@ use crate::{
 pub enum DeployError {
     #[error(transparent)]
     Bundles(#[from] BundleStoreError),
+    /// What was asked for is no bundle: no version can be called so, or the store has none of this name.
+    #[error(transparent)]
+    NoBundle(BundleStoreError),
     /// A bundle was tried and is not taken.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -63,13 +66,51 @@ pub enum LoadProblem {
 }
 
 impl DeployError {
+    /// Sorts why no version of a name was found: there is none, or what there is will not do.
+    pub(super) fn not_found(error: BundleStoreError) -> Self {
+        match error {
+            BundleStoreError::Unknown { .. } | BundleStoreError::Version { .. } => Self::NoBundle(error),
+            BundleStoreError::Manifest { .. }
+            | BundleStoreError::Changed { .. }
+            | BundleStoreError::Signature { .. }
+            | BundleStoreError::File { .. }
+            | BundleStoreError::Stopped { .. }
+            | BundleStoreError::Late { .. }
+            | BundleStoreError::Taken { .. }
+            | BundleStoreError::Place(_)
+            | BundleStoreError::Store { .. }
+            | BundleStoreError::Disk { .. }
+            | BundleStoreError::DiskFull { .. }
+            | BundleStoreError::StoreFull { .. }
+            | BundleStoreError::CacheFull { .. } => Self::Bundles(error),
+        }
+    }
+
+    /// Returns whether it is a slip of whoever asked, such as a name that no bundle has: it concerns nobody else, and
+    /// must wake nobody.
+    pub fn is_slip(&self) -> bool {
+        match self {
+            Self::NoBundle(_) | Self::Change(ChangeError::NotKnown { .. }) => true,
+            Self::Change(_)
+            | Self::Bundles(_)
+            | Self::Load(_)
+            | Self::Fit(_)
+            | Self::Store(_)
+            | Self::Config(_)
+            | Self::Alone(_)
+            | Self::Busy
+            | Self::Overtaken => false,
+        }
+    }
+
     /// Returns why the bundle is unfit; `None` where it is not the bundle that is at fault.
     pub fn unfit(&self) -> Option<Unfit> {
         match self {
             Self::Load(error) => Some(error.why.unfit()),
             Self::Bundles(error) => Some(unfit_in_store(error)),
             Self::Fit(ExchangeError::Router(error)) => Some(error.unfit()),
-            Self::Fit(ExchangeError::Completer(_))
+            Self::NoBundle(_)
+            | Self::Fit(ExchangeError::Completer(_))
             | Self::Change(_)
             | Self::Store(_)
             | Self::Config(_)
@@ -98,12 +139,14 @@ fn unfit_in_store(error: &BundleStoreError) -> Unfit {
         BundleStoreError::Changed { .. } => Unfit::Sha256,
         BundleStoreError::Signature { .. } => Unfit::Signature,
         BundleStoreError::Unknown { .. }
+        | BundleStoreError::Stopped { .. }
         | BundleStoreError::Late { .. }
         | BundleStoreError::Taken { .. }
         | BundleStoreError::Place(_)
         | BundleStoreError::Store { .. }
         | BundleStoreError::Disk { .. }
         | BundleStoreError::DiskFull { .. }
+        | BundleStoreError::StoreFull { .. }
         | BundleStoreError::CacheFull { .. } => Unfit::Store,
     }
 }

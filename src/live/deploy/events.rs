@@ -18,6 +18,8 @@ pub fn sentence(told: &Told) -> String {
         EventKind::RolledBack => format!("{from} is taken back, {to} is active"),
         EventKind::Forgotten => format!("{from} is forgotten"),
         EventKind::Refused => format!("{to} is refused"),
+        EventKind::GuardEnded => format!("{to} is kept: it is compared with {from} no more"),
+        EventKind::RolloutWaits => format!("the rollout of {to} waits"),
         EventKind::ConfigReloaded => "all replicas read their configuration again".to_owned(),
         EventKind::ConfigRefused => "the configuration is refused".to_owned(),
     }
@@ -33,6 +35,9 @@ pub fn outcome(kind: EventKind) -> Option<SwapOutcome> {
         EventKind::RolledBack => Some(SwapOutcome::RolledBack),
         EventKind::Forgotten => Some(SwapOutcome::Forgotten),
         EventKind::Refused => Some(SwapOutcome::Refused),
-        EventKind::ConfigReloaded | EventKind::ConfigRefused => None,
+        EventKind::GuardEnded
+        | EventKind::RolloutWaits
+        | EventKind::ConfigReloaded
+        | EventKind::ConfigRefused => None,
     }
 }

@@ -133,9 +133,7 @@ impl Deployer {
         }
         // A download may take minutes: changes made here get their turn meanwhile.
         let mut held = Vec::new();
-        for bundle in
-            seen.bundles().filter(|bundle| !seen.staged.contains(bundle) && !seen.retired.contains(bundle))
-        {
+        for bundle in seen.running() {
             held.extend(self.downloaded(bundle).await);
         }
         let mut work = self.work.lock().await;
@@ -147,7 +145,7 @@ impl Deployer {
         let reloads = work.desired.as_ref().map_or(0, |before| before.config_reloads);
         if reloads < desired.config_reloads {
             // What came of it stands in its event and in the log.
-            let _ = self.reload_here(&mut work, Who("fleet".to_owned())).await;
+            let _ = self.reload_here(&mut work, &Who("fleet".to_owned()).into()).await;
         }
         self.follow(&mut work, desired).await;
     }
@@ -217,6 +215,19 @@ impl Deployer {
                 (Some(_), None) | (None, Some(_)) => {}
             }
             problem = Some(error);
+        }
+    }
+
+    /// Notes a wanted state that differs from the one before only in what is staged. What this replica has yet to load
+    /// of that one stays to be loaded.
+    pub(super) fn staged(&self, work: &mut Work, before: &Desired, after: Desired) {
+        let nothing_asked = before.revision == 0;
+        if !work.desired.as_ref().map_or(nothing_asked, |desired| desired == before) {
+            return;
+        }
+        match work.again_at {
+            None => self.applied(work, after, work.chosen),
+            Some(_) => work.desired = Some(after),
         }
     }
 

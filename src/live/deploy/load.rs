@@ -1,28 +1,22 @@
 //! A bundle's name -> a classifier that runs: found among what is loaded, or fetched, verified and loaded. Never puts
 //! anything before requests.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use super::{DeployError, Deployer, LoadError, LoadProblem, Work};
 use crate::{
     config::{ClassifierConfig, Config, Device},
     live::{
         Running,
-        bundles::{MANIFEST, sha256},
+        bundles::manifest_sha256,
+        off_reactor::try_off_reactor,
         pointer::{self, PointerError},
         rollout::BundleRef,
     },
-    routing::classifier::{Available, Beside, Checks, Classifier, Loading, OnnxClassifier},
+    routing::classifier::{
+        Available, Beside, Checks, Classifier, Loading, OnnxClassifier, Precedence, Probe,
+    },
 };
-
-/// A larger manifest is no manifest.
-const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// A classifier that runs, and what it was started with: with anything else it would be another one.
 pub struct Loaded {
@@ -33,6 +27,7 @@ pub struct Loaded {
     queue_max: usize,
     /// `None`: as many as suit the device.
     workers: Option<usize>,
+    precedence: Precedence,
     classifier: Arc<dyn Classifier>,
     /// Keeps the cache from dropping the version while it has a role.
     held: Option<Arc<()>>,
@@ -48,12 +43,15 @@ enum Content {
     Unknown,
 }
 
-/// How many sessions a bundle runs.
+/// What a bundle is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sessions {
-    /// Enough for what nobody waits for.
-    One,
-    Configured,
+pub enum Purpose {
+    /// Requests wait for it: it runs as many sessions as are configured.
+    Requests,
+    /// Nobody waits for it: one session will do, and it lets requests go first.
+    Shadow,
+    /// Only to see whether it can be. One that is loaded for anything else will do.
+    Trial,
 }
 
 /// Whether one that is loaded already will do.
@@ -74,7 +72,7 @@ pub enum HeldTo {
 #[derive(Debug, Clone, Copy)]
 pub struct ToRun<'a> {
     pub bundle: &'a BundleRef,
-    pub sessions: Sessions,
+    pub purpose: Purpose,
     pub freshness: Freshness,
     pub held_to: HeldTo,
 }
@@ -91,11 +89,7 @@ impl Deployer {
         if !config.classifier.enabled {
             return Ok(Running { bundle, classifier: None });
         }
-        let workers = match wanted.sessions {
-            Sessions::One => Some(1),
-            Sessions::Configured => config.classifier.workers,
-        };
-        self.loaded(work, config, wanted, workers).await
+        self.loaded(work, config, wanted).await
     }
 
     async fn loaded(
@@ -103,13 +97,17 @@ impl Deployer {
         work: &mut Work,
         config: &Arc<Config>,
         wanted: ToRun<'_>,
-        workers: Option<usize>,
     ) -> Result<Running, DeployError> {
         let bundle = wanted.bundle.clone();
         let refused = |why: LoadProblem| LoadError { version: bundle.name.to_string(), why };
+        let purpose = wanted.purpose;
+        let (workers, precedence) = match purpose {
+            Purpose::Requests => (config.classifier.workers, Precedence::Equal),
+            Purpose::Shadow | Purpose::Trial => (Some(1), Precedence::OthersFirst),
+        };
         let mut start = ClassifierConfig { workers, ..config.classifier.clone() };
         let at_hand = |work: &Work, content: &Content, start: &ClassifierConfig| {
-            let will_do = |loaded: &&Loaded| loaded.will_do(&bundle, content, start);
+            let will_do = |loaded: &&Loaded| loaded.will_do(&bundle, content, start, purpose);
             let loaded = work.loaded.iter().filter(|_| wanted.freshness == Freshness::AsIs).find(will_do)?;
             Some(Running { bundle: bundle.clone(), classifier: Some(Arc::clone(&loaded.classifier)) })
         };
@@ -126,7 +124,7 @@ impl Deployer {
             }
             None => {
                 let config = Arc::clone(config);
-                let found = blocking(move || {
+                let found = try_off_reactor(move || {
                     let folder = pointer::resolved(&config.classifier)?.bundle;
                     Ok((content_of(folder.as_deref()), folder))
                 });
@@ -146,13 +144,19 @@ impl Deployer {
         let ratio_max = config.bundles.latency_ratio_max;
         let beside = running.map(|running| Beside { running, ratio_max });
         let expected = bundle.sha256.clone();
-        let loaded = blocking(move || {
-            let loading = Loading { manifest_sha256: expected.as_deref(), ..Loading::configured(&start) };
+        let loaded = try_off_reactor(move || {
+            let manifest_sha256 = expected.as_deref();
+            let loading = Loading { manifest_sha256, precedence, ..Loading::configured(&start) };
             OnnxClassifier::load_verified(&loading, &Checks { memory: Available::Measured, beside })
         });
         let loaded = loaded.await.ok_or_else(|| refused(LoadProblem::Panicked))?;
         let loaded = loaded.map_err(|error| refused(error.into()))?;
-        let (took, probe) = (loaded.took, loaded.probe);
+        let took = loaded.took;
+        // Beside the running one, where that was timed.
+        let (new_us, running_us) = match loaded.probe {
+            Probe::Timed { new_us, running_us } => (Some(new_us), Some(running_us)),
+            Probe::Alone | Probe::TooBusy => (None, None),
+        };
         let classifier: Arc<dyn Classifier> = Arc::new(loaded.classifier);
         let described = classifier.describe();
         tracing::info!(
@@ -160,8 +164,12 @@ impl Deployer {
             version = %described.version,
             runs = described.runs,
             took_ms = started.elapsed().as_millis() as u64,
-            ?took,
-            ?probe,
+            read_ms = took.read.as_millis() as u64,
+            tokenizer_ms = took.tokenizer.as_millis() as u64,
+            sessions_ms = took.sessions.as_millis() as u64,
+            golden_ms = took.golden.as_millis() as u64,
+            new_us,
+            running_us,
             "classifier loaded"
         );
         work.loaded.push(Loaded {
@@ -170,6 +178,7 @@ impl Deployer {
             device,
             queue_max,
             workers,
+            precedence,
             classifier: Arc::clone(&classifier),
             held,
         });
@@ -183,12 +192,12 @@ impl Deployer {
         config: &Arc<Config>,
         bundle: &BundleRef,
     ) -> Result<(), DeployError> {
-        let (sessions, freshness) = (Sessions::One, Freshness::AsIs);
-        let wanted = ToRun { bundle, sessions, freshness, held_to: HeldTo::TheRunning };
+        let (purpose, freshness) = (Purpose::Trial, Freshness::AsIs);
+        let wanted = ToRun { bundle, purpose, freshness, held_to: HeldTo::TheRunning };
         // Also where this replica runs none: others may.
-        let running = self.loaded(work, config, wanted, Some(1)).await?;
+        let running = self.loaded(work, config, wanted).await?;
         let (live, config) = (Arc::clone(&self.live), Arc::clone(config));
-        let fits = blocking(move || live.check_fit(&config, running)).await;
+        let fits = try_off_reactor(move || live.check_fit(&config, running)).await;
         let version = bundle.name.to_string();
         match fits {
             Some(Ok(())) => Ok(()),
@@ -224,30 +233,64 @@ impl Deployer {
 }
 
 impl Loaded {
-    fn will_do(&self, bundle: &BundleRef, content: &Content, start: &ClassifierConfig) -> bool {
-        // One session too many is no reason to load it again, one too few is.
-        let enough = self.workers == start.workers || start.workers == Some(1);
+    fn will_do(
+        &self,
+        bundle: &BundleRef,
+        content: &Content,
+        start: &ClassifierConfig,
+        purpose: Purpose,
+    ) -> bool {
+        let suits = match purpose {
+            Purpose::Requests => self.workers == start.workers && self.precedence == Precedence::Equal,
+            Purpose::Shadow => self.precedence == Precedence::OthersFirst,
+            Purpose::Trial => true,
+        };
         self.bundle == *bundle
             && self.content == *content
             && *content != Content::Unknown
             && (self.device, self.queue_max) == (start.device, start.queue_max)
-            && enough
+            && suits
     }
-}
-
-/// Runs what blocks away from the reactor; `None` when it panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
 }
 
 fn content_of(folder: Option<&Path>) -> Content {
     let Some(folder) = folder else { return Content::BuiltIn };
-    manifest_sha256(folder.join(MANIFEST)).map_or(Content::Unknown, Content::Manifest)
+    manifest_sha256(folder).map_or(Content::Unknown, Content::Manifest)
 }
 
-fn manifest_sha256(path: PathBuf) -> Option<String> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
-    let fits = bytes.len() as u64 <= MANIFEST_BYTES_MAX;
-    fits.then(|| sha256(&bytes))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::default_config, routing::classifier::scripted::Scripted};
+
+    /// What was loaded for one purpose will do for another, or not.
+    fn check(workers: Option<usize>, precedence: Precedence, purpose: Purpose, expected: bool) {
+        let (bundle, content) = (BundleRef::configured(), Content::BuiltIn);
+        let start = ClassifierConfig { workers: Some(1), ..default_config().classifier };
+        let loaded = Loaded {
+            bundle: bundle.clone(),
+            content: content.clone(),
+            device: start.device,
+            queue_max: start.queue_max,
+            workers,
+            precedence,
+            classifier: Arc::new(Scripted::embedding(|_| vec![1.0, 0.0])),
+            held: None,
+        };
+        let said = format!("{workers:?} sessions, {precedence:?}, for {purpose:?}");
+        assert_eq!(loaded.will_do(&bundle, &content, &start, purpose), expected, "{said}");
+        assert!(!loaded.will_do(&bundle, &Content::Unknown, &start, purpose), "{said}");
+    }
+
+    #[test]
+    fn requests_never_wait_for_one_that_lets_others_go_first() {
+        use {Precedence::*, Purpose::*};
+        check(Some(1), Equal, Requests, true);
+        check(Some(2), Equal, Requests, false);
+        check(Some(1), OthersFirst, Requests, false);
+        check(Some(1), OthersFirst, Shadow, true);
+        check(Some(1), Equal, Shadow, false);
+        check(Some(1), Equal, Trial, true);
+        check(Some(1), OthersFirst, Trial, true);
+    }
 }

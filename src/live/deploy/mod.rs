@@ -8,9 +8,11 @@ mod change;
 mod error;
 mod events;
 mod follow;
+mod list;
 mod load;
 mod reload;
 mod report;
+mod view;
 
 use std::{
     fmt,
@@ -21,11 +23,14 @@ use std::{
 
 use uuid::Uuid;
 
-pub use self::error::{DeployError, LoadError, LoadProblem};
-use self::{automatic::Leading, load::Loaded};
+use self::{automatic::Leading, load::Loaded, view::Recent};
+pub use self::{
+    error::{DeployError, LoadError, LoadProblem},
+    view::{EventsView, FleetView},
+};
 use super::{
     bundles::{BundleStore, Listed},
-    fleet::{Event, Keeper, ReplicaReport},
+    fleet::Keeper,
     rollout::{BundleRef, Desired, Reach, Role},
 };
 use crate::{
@@ -36,12 +41,31 @@ use crate::{
 
 /// Longest wait for the change before this one: it may download a bundle.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(110);
-/// Events that one answer lists at most.
-pub const EVENTS_MAX: usize = 1000;
 
 /// Who asks for a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who(pub String);
+
+/// Who wants a change, and why.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    pub who: Who,
+    /// For people; may be empty.
+    pub why: String,
+}
+
+impl From<Who> for Cause {
+    fn from(who: Who) -> Self {
+        Self { who, why: String::new() }
+    }
+}
+
+impl Cause {
+    /// Returns what came of it, and why it was asked for where that was said.
+    fn after(&self, came: String) -> String {
+        if self.why.is_empty() { came } else { format!("{came}; asked for because: {}", self.why) }
+    }
+}
 
 /// What is asked for, bundles by name.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +150,7 @@ pub struct Deployer {
     /// Held while something changes.
     work: tokio::sync::Mutex<Work>,
     standing: Mutex<Standing>,
+    recent: Mutex<Recent>,
 }
 
 /// This process among others.
@@ -159,6 +184,8 @@ struct Standing {
     revision: u64,
     problem: Option<String>,
     config_sha256: String,
+    /// What the rollout waits for.
+    waits: Option<String>,
 }
 
 impl fmt::Display for Who {
@@ -180,6 +207,7 @@ impl Deployer {
             me,
             work: tokio::sync::Mutex::default(),
             standing: Mutex::new(standing),
+            recent: Mutex::default(),
         }
     }
 
@@ -202,8 +230,7 @@ impl Deployer {
     /// Returns every bundle of the store, the one that the configuration names, and what each of them is.
     pub async fn bundles(&self) -> Result<Vec<BundleReport>, DeployError> {
         let desired = self.desired().await?;
-        let mut listed = vec![self.configured()];
-        listed.extend(self.bundles.list().await?);
+        let listed = self.all_listed(&desired).await?;
         let report = |listed: Listed| {
             let role = desired.role_of(&listed.bundle.name);
             let canary = desired.canary.as_ref().filter(|_| role == Role::Canary);
@@ -222,20 +249,14 @@ impl Deployer {
         Ok(self.wanted().await?.unwrap_or_else(|| Desired::first(now_ms())))
     }
 
-    /// Returns what each replica that was seen lately runs, this one as it is now.
-    pub async fn replicas(&self) -> Result<Vec<ReplicaReport>, DeployError> {
-        let mut replicas = self.keeper.replicas().await?;
-        let own = self.report();
-        match replicas.iter_mut().find(|replica| replica.replica_id == own.replica_id) {
-            Some(said) => *said = ReplicaReport { seen_ms: said.seen_ms, ..own },
-            None => replicas.push(own),
-        }
-        Ok(replicas)
+    /// Returns which replica this is.
+    pub fn replica_id(&self) -> Uuid {
+        self.me.id
     }
 
-    /// Returns the latest events, newest first.
-    pub async fn events(&self, most: usize) -> Result<Vec<Event>, DeployError> {
-        Ok(self.keeper.events(most.min(EVENTS_MAX)).await?)
+    /// Returns what the rollout waits for, as this replica sees it; empty for nothing.
+    pub fn waits(&self) -> String {
+        self.standing().waits.clone().unwrap_or_default()
     }
 
     /// Waits for its turn to change something.
@@ -245,6 +266,10 @@ impl Deployer {
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what is known of a version, also of the one that the configuration names.
@@ -269,6 +294,9 @@ impl Deployer {
 
     async fn named(&self, version: &str) -> Result<BundleRef, DeployError> {
         let configured = BundleRef::configured();
-        if *configured.name == *version { Ok(configured) } else { Ok(self.bundles.find(version).await?) }
+        if *configured.name == *version {
+            return Ok(configured);
+        }
+        self.bundles.find(version).await.map_err(DeployError::not_found)
     }
 }

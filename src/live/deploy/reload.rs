@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    ConfigRead, DeployError, Deployer, Reloaded, Who, Work,
-    change::{Cause, Plan, TRIES_MAX},
-    load::blocking,
+    Cause, ConfigRead, DeployError, Deployer, Reloaded, Who, Work,
+    change::{Plan, TRIES_MAX},
 };
 use crate::{
     config::{Config, ConfigError, Problem},
@@ -13,6 +12,7 @@ use crate::{
         Next, Prepared, Serving,
         fleet::{EventKind, ReplicaReport},
         merge::{Merged, merge},
+        off_reactor::try_off_reactor,
         rollout::{BundleRef, Change, Desired, Told},
     },
     telemetry::{self, ReloadOutcome},
@@ -26,17 +26,17 @@ impl Deployer {
     /// Reads the configuration again on this replica; on an error the old one serves on.
     pub async fn reload(&self, who: Who) -> Result<Reloaded, DeployError> {
         let mut work = self.turn().await?;
-        self.reload_here(&mut work, who).await
+        self.reload_here(&mut work, &who.into()).await
     }
 
     /// Reads the configuration again on this replica, and when that went well asks all others to read theirs.
-    pub async fn reload_all(&self, who: Who) -> Result<Reloaded, DeployError> {
+    pub async fn reload_all(&self, cause: impl Into<Cause>) -> Result<Reloaded, DeployError> {
+        let cause = cause.into();
         let mut work = self.turn().await?;
-        let reloaded = self.reload_here(&mut work, who.clone()).await?;
-        let now_ms = now_ms();
-        let is_other = |replica: &ReplicaReport| replica.replica_id != self.me.id && replica.is_live(now_ms);
-        if self.keeper.replicas().await.map_err(DeployError::Alone)?.iter().any(is_other) {
-            let cause = Cause { who, why: told(&reloaded) };
+        let reloaded = self.reload_here(&mut work, &cause).await?;
+        let is_other = |replica: &ReplicaReport| replica.replica_id != self.me.id;
+        if self.keeper.live_replicas().await.map_err(DeployError::Alone)?.iter().any(is_other) {
+            let cause = Cause { why: cause.after(told(&reloaded)), who: cause.who };
             self.ask_others(&mut work, &cause).await.map_err(|error| match error {
                 DeployError::Store(error) => DeployError::Alone(error),
                 error => error,
@@ -57,7 +57,8 @@ impl Deployer {
         Err(DeployError::Overtaken)
     }
 
-    pub(super) async fn reload_here(&self, work: &mut Work, who: Who) -> Result<Reloaded, DeployError> {
+    pub(super) async fn reload_here(&self, work: &mut Work, cause: &Cause) -> Result<Reloaded, DeployError> {
+        let Cause { who, .. } = cause;
         let outcome = self.try_reload(work).await;
         let (counted, kind, why) = match &outcome {
             Ok(reloaded) if reloaded.changed.is_empty() && reloaded.needs_restart.is_empty() => {
@@ -78,7 +79,11 @@ impl Deployer {
         }
         if let Some(kind) = kind {
             let path = self.source.path.as_ref().map_or_else(String::new, |path| path.display().to_string());
-            self.tell(&Told { kind, from: path.clone(), to: path }, &Cause { who, why }).await;
+            self.tell(
+                &Told { kind, from: path.clone(), to: path },
+                &Cause { who: who.clone(), why: cause.after(why) },
+            )
+            .await;
         }
         self.prune(work);
         outcome
@@ -150,7 +155,7 @@ impl Deployer {
                 message: "reading it broke down; the log says how".to_owned(),
             }],
         };
-        Ok(blocking(move || read()).await.ok_or_else(panicked)??)
+        Ok(try_off_reactor(move || read()).await.ok_or_else(panicked)??)
     }
 }
 

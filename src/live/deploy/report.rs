@@ -1,7 +1,7 @@
 //! What this replica says of itself to the others.
 
 use super::{Deployer, Standing};
-use crate::live::fleet::ReplicaReport;
+use crate::live::{fleet::ReplicaReport, observe::Watch};
 
 /// Longest host name that is told, characters.
 const HOST_CHARS_MAX: usize = 64;
@@ -9,9 +9,9 @@ const HOST_CHARS_MAX: usize = 64;
 impl Deployer {
     /// Returns what this replica runs at this moment.
     pub fn report(&self) -> ReplicaReport {
-        let Standing { revision, problem, config_sha256 } = self.standing().clone();
+        let Standing { revision, problem, config_sha256, .. } = self.standing().clone();
         let serving = self.live.serving();
-        let (observed_active, observed_watched) = self.live.observer().observed();
+        let Watch { active, watched, lasted } = self.live.observer().watch();
         ReplicaReport {
             replica_id: self.me.id,
             host: self.me.host.clone(),
@@ -23,12 +23,14 @@ impl Deployer {
             generation: serving.generation,
             config_sha256,
             active: serving.active.bundle.name.to_string(),
+            configured: Some(self.configured().name).filter(|name| !name.is_empty()),
             canary: serving.canary.as_ref().map(|canary| canary.served.bundle.name.to_string()),
             shadow: serving.shadow.as_ref().map(|shadow| shadow.bundle.name.to_string()),
             ready: self.live.is_ready(),
             problem,
-            observed_active,
-            observed_watched,
+            observed_active: active,
+            observed_watched: watched,
+            watched_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -11,7 +11,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Event, Exchanged, ReplicaReport, ear::Ear, memory::Memory, shared::Shared};
+use super::{
+    Apart, Event, Exchanged, Known, LIVE_WITHIN, ReplicaReport,
+    ear::Ear,
+    memory::Memory,
+    shared::{SHOWN_WITHIN, Shared},
+};
 use crate::{
     live::rollout::Desired,
     traffic::{Traffic, now_ms, store::StoreError},
@@ -66,9 +71,17 @@ impl Keeper {
         }
     }
 
-    /// Returns why it is not known what the fleet wants now, if the last [`Keeper::desired`] fell back to what was
+    /// Returns the wanted state as far as it is known, and whether the store says it: both of the same moment.
+    pub async fn known(&self) -> Known {
+        match &self.place {
+            Place::Memory(memory) => Known { wanted: lock(memory).desired.clone(), apart: None },
+            Place::Shared { shared, .. } => shared.known().await,
+        }
+    }
+
+    /// Returns since when and why it is not known what the fleet wants now, if the last [`Keeper::desired`] fell back to what was
     /// known before; `None` while the store answers.
-    pub fn apart(&self) -> Option<String> {
+    pub fn apart(&self) -> Option<Apart> {
         match &self.place {
             Place::Memory(_) => None,
             Place::Shared { shared, .. } => shared.apart(),
@@ -127,13 +140,15 @@ impl Keeper {
         let _ = self.desired().await;
         loop {
             let report = ReplicaReport { seen_ms: 0, ..report() };
+            // That time goes by is nothing new.
+            let news = ReplicaReport { watched_ms: 0, ..report.clone() };
             let is_known = said.as_ref().is_some_and(|(before, at)| {
-                *before == report && at.elapsed() < REPEAT_EVERY - REPORT_EVERY / 2
+                *before == news && at.elapsed() < REPEAT_EVERY - REPORT_EVERY / 2
             });
             if !is_known {
                 match self.report(&report).await {
                     Ok(()) => {
-                        said = Some((report, Instant::now()));
+                        said = Some((news, Instant::now()));
                         is_failing = false;
                     }
                     Err(error) => {
@@ -177,10 +192,23 @@ impl Keeper {
     pub async fn replicas(&self) -> Result<Vec<ReplicaReport>, StoreError> {
         let mut replicas = match &self.place {
             Place::Memory(memory) => lock(memory).replicas(),
-            Place::Shared { shared, .. } => shared.replicas().await?,
+            Place::Shared { shared, .. } => shared.replicas(SHOWN_WITHIN).await?,
         };
         replicas.sort_by_key(|replica| (replica.started_ms, replica.replica_id));
         Ok(replicas)
+    }
+
+    /// Returns what those replicas said that are taken for running now, whatever the clocks of their machines say: one
+    /// that is often asked for must not read what a day has left behind.
+    pub async fn live_replicas(&self) -> Result<Vec<ReplicaReport>, StoreError> {
+        match &self.place {
+            Place::Memory(memory) => {
+                let (mut replicas, now_ms) = (lock(memory).replicas(), now_ms());
+                replicas.retain(|replica| replica.is_live(now_ms));
+                Ok(replicas)
+            }
+            Place::Shared { shared, .. } => shared.replicas(LIVE_WITHIN).await,
+        }
     }
 
     /// Resolves when the wanted state may have changed: at once by the database's notification, at the latest after

@@ -24,7 +24,7 @@ impl Memory {
     /// Exchanges the wanted state if its revision is still `from`, 0 for none, and adds events with it.
     pub fn exchange(&mut self, from: u64, to: &Desired, events: &[Event]) -> Exchanged {
         match &self.desired {
-            Some(now) if now.revision != from => return Exchanged::Behind(now.clone()),
+            Some(now) if now.revision != from => return Exchanged::Behind(Box::new(now.clone())),
             // Nothing was ever exchanged, and what is wanted is not known from anywhere else.
             Some(_) | None => {}
         }
@@ -33,9 +33,11 @@ impl Memory {
         Exchanged::Done
     }
 
-    /// Adds events.
+    /// Adds events; those that are there already are left as they are.
     pub fn tell(&mut self, events: &[Event]) {
-        self.events.extend(events.iter().cloned());
+        let is_new = |event: &&Event| !self.events.iter().any(|told| told.id == event.id);
+        let new: Vec<Event> = events.iter().filter(is_new).cloned().collect();
+        self.events.extend(new);
         let surplus = self.events.len().saturating_sub(EVENTS_MAX);
         self.events.drain(..surplus);
     }
@@ -73,9 +75,9 @@ mod tests {
         let mut memory = Memory::default();
         let (first, second, third) = (sample_desired(1), sample_desired(2), sample_desired(3));
         assert_eq!(memory.exchange(0, &first, &[sample_event(1)]), Exchanged::Done);
-        assert_eq!(memory.exchange(0, &second, &[sample_event(2)]), Exchanged::Behind(first));
+        assert_eq!(memory.exchange(0, &second, &[sample_event(2)]), Exchanged::Behind(Box::new(first)));
         assert_eq!(memory.exchange(1, &second, &[sample_event(3)]), Exchanged::Done);
-        assert_eq!(memory.exchange(1, &third, &[]), Exchanged::Behind(second.clone()));
+        assert_eq!(memory.exchange(1, &third, &[]), Exchanged::Behind(Box::new(second.clone())));
         assert_eq!(memory.desired, Some(second));
         assert_eq!(memory.events(9), [sample_event(3), sample_event(1)]);
     }

@@ -2,6 +2,7 @@
 //!
 //! Without a store it is kept in memory, for this process alone. Nothing here loads a bundle or decides what is wanted.
 
+mod apart;
 mod copy;
 mod ear;
 mod keeper;
@@ -15,13 +16,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
+    apart::{Apart, Known, WantedFrom},
     keeper::Keeper,
     share::{Sums, chosen, observed},
 };
 use super::rollout::{Desired, Observed};
 
 /// A replica that was not heard of for so long is taken for gone: it says something every few seconds.
-pub(super) const LIVE_WITHIN: Duration = Duration::from_secs(15);
+pub const LIVE_WITHIN: Duration = Duration::from_secs(15);
 
 /// What one replica runs, as it last said. Stored as JSON; fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct ReplicaReport {
     /// SHA-256 of the configuration file that it runs; empty for the built-in one.
     pub config_sha256: String,
     pub active: String,
+    /// Name and version of the bundle that its configuration names, where that is loaded: it is another one on a replica
+    /// with another file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,11 +58,14 @@ pub struct ReplicaReport {
     /// Why it does not run what it is to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// What it saw of the active and the watched bundle since `revision`.
+    /// What it saw of the active and the watched bundle since it watches these two.
     #[serde(default)]
     pub observed_active: Observed,
     #[serde(default)]
     pub observed_watched: Observed,
+    /// For how long that is, by a clock that nobody sets.
+    #[serde(default)]
+    pub watched_ms: u64,
 }
 
 /// One thing that happened to bundles or configuration. Stored as JSON; fields are only ever added.
@@ -92,14 +101,19 @@ pub enum EventKind {
     Refused,
     ConfigReloaded,
     ConfigRefused,
+    /// The active bundle is no longer compared with its predecessor.
+    GuardEnded,
+    /// The rollout waits for long; `why` says for what.
+    RolloutWaits,
 }
 
 /// Whether the wanted state could be exchanged.
+// One at a time is made, and it is taken apart at once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Exchanged {
     Done,
     /// Somebody else was faster; this is the state now.
-    Behind(Desired),
+    Behind(Box<Desired>),
 }
 
 impl ReplicaReport {
@@ -111,7 +125,7 @@ impl ReplicaReport {
 }
 
 #[cfg(test)]
-fn sample() -> ReplicaReport {
+pub(super) fn sample() -> ReplicaReport {
     ReplicaReport {
         replica_id: Uuid::from_u128(1),
         host: "a".to_owned(),
@@ -123,23 +137,26 @@ fn sample() -> ReplicaReport {
         generation: 1,
         config_sha256: String::new(),
         active: "default".to_owned(),
+        configured: None,
         canary: None,
         shadow: None,
         ready: true,
         problem: None,
         observed_active: Observed::default(),
         observed_watched: Observed::default(),
+        watched_ms: 0,
     }
 }
 
 #[cfg(test)]
-fn sample_desired(revision: u64) -> Desired {
+pub(super) fn sample_desired(revision: u64) -> Desired {
     Desired {
         revision,
         active: super::rollout::BundleRef { name: "v1".into(), sha256: Some("ab".repeat(32).into()) },
         active_since_ms: 1,
         canary: None,
         shadow: None,
+        guard: None,
         staged: Vec::new(),
         retired: Vec::new(),
         config_reloads: 0,

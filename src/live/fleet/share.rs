@@ -11,13 +11,18 @@ use crate::live::rollout::Observed;
 /// So much of a replica is none: 7 % of 100 replicas are 7.000000000000001 to a computer.
 const ROUNDING: f64 = 1e-9;
 
-/// What live replicas saw of one revision, added up.
+/// What live replicas saw since a step of the rollout began, added up.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sums {
     /// How many it was.
     pub replicas: usize,
     pub active: Observed,
     pub watched: Observed,
+    /// How long it was watched by the replica that has watched for longest, by its own steady clock. Clocks of several
+    /// machines are never compared: they may be minutes apart.
+    pub watched_ms: u64,
+    /// Whether every one runs the revision, without a problem.
+    pub all_follow: bool,
 }
 
 /// Returns whether this replica is among the share of live replicas that serve a version: `share` of them, rounded up
@@ -45,19 +50,17 @@ fn place(version: &str, replica: Uuid) -> ([u8; 32], Uuid) {
     (hash.finalize().into(), replica)
 }
 
-/// Adds up what replicas saw since a revision; those that are gone, or run another revision, do not count.
-pub fn observed(replicas: &[ReplicaReport], revision: u64, now_ms: i64) -> Sums {
-    let mut sums = Sums::default();
-    for replica in replicas.iter().filter(|replica| counts(replica, revision, now_ms)) {
+/// Adds up what live replicas saw since a revision; those that run another one do not count.
+pub fn observed(live: &[ReplicaReport], revision: u64) -> Sums {
+    let all_follow = live.iter().all(|replica| replica.revision == revision && replica.problem.is_none());
+    let mut sums = Sums { all_follow, ..Sums::default() };
+    for replica in live.iter().filter(|replica| replica.revision == revision) {
         sums.replicas += 1;
         sums.active.add(&replica.observed_active);
         sums.watched.add(&replica.observed_watched);
+        sums.watched_ms = sums.watched_ms.max(replica.watched_ms);
     }
     sums
-}
-
-fn counts(replica: &ReplicaReport, revision: u64, now_ms: i64) -> bool {
-    replica.revision == revision && replica.is_live(now_ms)
 }
 
 #[cfg(test)]
@@ -110,51 +113,59 @@ mod tests {
     }
 
     #[test]
-    fn only_live_replicas_of_the_revision_count() {
-        let report = |revision, seen_ms| ReplicaReport { revision, seen_ms, ..super::super::sample() };
-        let check = |report: ReplicaReport, expected| assert_eq!(counts(&report, 7, 100_000), expected);
-        check(report(7, 100_000), true);
-        check(report(7, 85_000), true);
-        check(report(7, 84_999), false);
-        check(report(6, 100_000), false);
-        check(report(8, 100_000), false);
-        // Seen by a clock that is ahead.
-        check(report(7, 100_500), true);
-    }
-
-    #[test]
     fn what_live_replicas_saw_of_a_revision_adds_up() {
         let seen = |asked, tier: &str| {
             let mut seen = Observed { asked, scored: asked - 1, good: 0.5, ..Observed::default() };
             seen.add_tier(tier, asked - 1);
             seen
         };
-        let report = |revision, seen_ms, active, watched| ReplicaReport {
+        let report = |revision, watched_ms, active, watched| ReplicaReport {
             revision,
-            seen_ms,
+            watched_ms,
             observed_active: active,
             observed_watched: watched,
             ..super::super::sample()
         };
         let nothing = Observed::default;
         let replicas = [
-            report(7, 100_000, seen(10, "simple"), seen(2, "complex")),
-            report(7, 99_000, seen(20, "simple"), seen(3, "simple")),
+            report(7, 1_000, seen(10, "simple"), seen(2, "complex")),
+            report(7, 9_000, seen(20, "simple"), seen(3, "simple")),
             // It runs the canary for everybody, and so saw nothing of the active one.
-            report(7, 98_000, nothing(), seen(30, "complex")),
-            report(6, 100_000, seen(100, "simple"), seen(100, "simple")),
-            report(8, 100_000, seen(100, "simple"), seen(100, "simple")),
-            report(7, 1_000, seen(100, "simple"), seen(100, "simple")),
+            report(7, 5_000, nothing(), seen(30, "complex")),
+            report(6, 70_000, seen(100, "simple"), seen(100, "simple")),
+            report(8, 80_000, seen(100, "simple"), seen(100, "simple")),
         ];
-        let sums = observed(&replicas, 7, 100_000);
-        assert_eq!(sums.replicas, 3);
+        let sums = observed(&replicas, 7);
+        assert_eq!((sums.replicas, sums.watched_ms, sums.all_follow), (3, 9_000, false));
         let of = |sum: &Observed| (sum.asked, sum.scored, sum.good);
         assert_eq!((of(&sums.active), of(&sums.watched)), ((30, 28, 1.0), (35, 32, 1.5)));
         let tiers = |sum: &Observed| sum.tiers.clone().into_iter().collect::<Vec<_>>();
         assert_eq!(tiers(&sums.active), [("simple".to_owned(), 28)]);
         assert_eq!(tiers(&sums.watched), [("complex".to_owned(), 30), ("simple".to_owned(), 2)]);
-        assert_eq!(observed(&replicas, 9, 100_000), Sums::default());
-        assert_eq!(observed(&[], 7, 100_000), Sums::default());
+        assert_eq!(observed(&replicas, 9), Sums::default());
+        let following = observed(&replicas[..3], 7);
+        assert_eq!(following, Sums { all_follow: true, ..sums });
+        let hindered = ReplicaReport { problem: Some("no memory".to_owned()), ..replicas[0].clone() };
+        assert!(!observed(&[hindered], 7).all_follow);
+    }
+
+    #[test]
+    fn clocks_that_are_hours_apart_change_nothing_of_what_was_seen() {
+        let seen = Observed { asked: 10, scored: 9, ..Observed::default() };
+        let report = |clock_ms: i64, watched_ms| ReplicaReport {
+            started_ms: clock_ms,
+            seen_ms: clock_ms,
+            watched_ms,
+            observed_active: seen.clone(),
+            ..super::super::sample()
+        };
+        let sums = |off_ms: [i64; 3]| {
+            let [a, b, c] = off_ms.map(|off_ms| 1_769_767_200_000 + off_ms);
+            observed(&[report(a, 600_000), report(b, 30_000), report(c, 0)], 1)
+        };
+        let right = sums([0, 0, 0]);
+        assert_eq!((right.replicas, right.active.asked, right.watched_ms), (3, 30, 600_000));
+        assert_eq!(sums([-7_200_000, 240_000, 86_400_000]), right);
     }
 
     proptest! {

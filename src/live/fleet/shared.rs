@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::OnceCell, task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
-use super::{Event, Exchanged, ReplicaReport, copy};
+use super::{Apart, Event, Exchanged, Known, ReplicaReport, WantedFrom, copy};
 use crate::{
     config::TrafficConfig,
     live::rollout::Desired,
@@ -31,7 +31,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// reached within a tenth of that.
 const OPENING_MAX: Duration = Duration::from_secs(3);
 /// A replica that is gone is shown for so long, so that it can be seen that there was one.
-const SHOWN_WITHIN: Duration = Duration::from_secs(24 * 3600);
+pub const SHOWN_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// What is kept in the traffic log's store.
 pub struct Shared {
@@ -53,8 +53,27 @@ struct Last {
     desired: Option<Desired>,
     /// Whether the store has said anything yet.
     is_told: bool,
-    /// Why the store does not say anything now.
-    apart: Option<String>,
+    /// Since when, milliseconds since 1970, and why the store does not say anything now.
+    apart: Option<(i64, String)>,
+}
+
+impl Last {
+    /// Returns where what is wanted is known from while the store is away.
+    fn wanted_from(&self) -> WantedFrom {
+        match (self.is_told, &self.desired) {
+            (true, _) => WantedFrom::Memory,
+            (false, Some(_)) => WantedFrom::Copy,
+            (false, None) => WantedFrom::Nowhere,
+        }
+    }
+}
+
+/// The store does not say what is wanted.
+struct Untold {
+    error: StoreError,
+    /// The last state that is known.
+    last: Option<Desired>,
+    apart: Apart,
 }
 
 #[derive(Default)]
@@ -78,13 +97,30 @@ impl Shared {
         }
     }
 
-    /// Returns why it is not known what the fleet wants now; `None` while the store answers.
-    pub fn apart(&self) -> Option<String> {
-        self.last().apart.clone()
+    /// Returns since when and why it is not known what the fleet wants now; `None` while the store answers.
+    pub fn apart(&self) -> Option<Apart> {
+        let last = self.last();
+        let (since_ms, why) = last.apart.clone()?;
+        Some(Apart { since_ms, why, wanted_from: last.wanted_from() })
     }
 
-    /// Returns the wanted state; while the store is away, the last one that is known.
+    /// Returns the wanted state; while the store does not say it, the last one that is known.
     pub async fn desired(&self) -> Result<Option<Desired>, StoreError> {
+        self.ask().await.or_else(|Untold { error, last, apart }| match apart.wanted_from {
+            WantedFrom::Nowhere => Err(error),
+            WantedFrom::Store | WantedFrom::Memory | WantedFrom::Copy => Ok(last),
+        })
+    }
+
+    /// Returns the same, and whether the store says it.
+    pub async fn known(&self) -> Known {
+        match self.ask().await {
+            Ok(wanted) => Known { wanted, apart: None },
+            Err(Untold { last, apart, .. }) => Known { wanted: last, apart: Some(apart) },
+        }
+    }
+
+    async fn ask(&self) -> Result<Option<Desired>, Untold> {
         self.waited
             .get_or_init(async || {
                 self.traffic.store_within(OPENING_MAX).await;
@@ -95,7 +131,7 @@ impl Shared {
                 self.learn(desired.as_ref()).await;
                 Ok(desired)
             }
-            Err(error) => self.without_store(error),
+            Err(error) => Err(self.untold(error)),
         }
     }
 
@@ -109,7 +145,7 @@ impl Shared {
             return Ok(Exchanged::Done);
         }
         match self.read().await? {
-            Some(now) => Ok(Exchanged::Behind(now)),
+            Some(now) => Ok(Exchanged::Behind(Box::new(now))),
             None => Err(StoreError::Refused {
                 store: self.store.clone(),
                 problem: format!(
@@ -149,9 +185,10 @@ impl Shared {
         self.answered(store.forget_replicas(SHOWN_WITHIN)).await.map(drop)
     }
 
-    pub async fn replicas(&self) -> Result<Vec<ReplicaReport>, StoreError> {
+    /// Returns what every replica said that was seen within a time, by the database's clock.
+    pub async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaReport>, StoreError> {
         let store = self.store()?;
-        let rows = self.answered(store.replicas(SHOWN_WITHIN)).await?;
+        let rows = self.answered(store.replicas(within)).await?;
         let now_ms = now_ms();
         let report = |row: &ReplicaRow| {
             let report: ReplicaReport = readable(row.replica_id, &row.document)?;
@@ -199,7 +236,7 @@ impl Shared {
             last.desired = desired.cloned();
             last.apart.take()
         };
-        telemetry::fleet_following(true);
+        telemetry::fleet_wanted(WantedFrom::Store.as_str(), &WantedFrom::LABELS, None);
         if before.is_some() {
             tracing::info!(store = self.store, "the store says again what is wanted");
         }
@@ -227,16 +264,18 @@ impl Shared {
         }
     }
 
-    /// Returns the last state that is known where the store is away.
-    fn without_store(&self, error: StoreError) -> Result<Option<Desired>, StoreError> {
-        telemetry::fleet_following(false);
+    /// Notes that the store does not say what is wanted, and returns what is known without it.
+    fn untold(&self, error: StoreError) -> Untold {
         let mut last = self.last();
-        let is_new = last.apart.replace(error.to_string()).is_none();
+        let since_ms = last.apart.as_ref().map_or_else(now_ms, |(since_ms, _)| *since_ms);
+        let (why, wanted_from) = (error.to_string(), last.wanted_from());
+        let is_new = last.apart.replace((since_ms, why.clone())).is_none();
+        telemetry::fleet_wanted(wanted_from.as_str(), &WantedFrom::LABELS, Some(since_ms));
         let revision = last.desired.as_ref().map(|desired| desired.revision);
         if is_new {
             tracing::warn!(%error, revision, is_copy = !last.is_told, "the last wanted state that is known holds on");
         }
-        if last.is_told || last.desired.is_some() { Ok(last.desired.clone()) } else { Err(error) }
+        Untold { error, last: last.desired.clone(), apart: Apart { since_ms, why, wanted_from } }
     }
 
     fn store(&self) -> Result<Store, StoreError> {

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     live::rollout::{Latencies, Observed},
     prompt::{Decision, Source},
+    routing::TOO_LATE,
 };
 
 use super::score::Moved;
@@ -81,9 +82,9 @@ impl Counts {
             count.fetch_add(1, Relaxed);
         }
         // Kept scores took no time, and a new bundle has none yet.
-        if decision.source != Source::Cache && decision.timings.inference_us > 0 {
-            let took_us = decision.timings.tokenize_us.saturating_add(decision.timings.inference_us);
-            let bucket = Latencies::bucket_of(Duration::from_micros(took_us));
+        if decision.source != Source::Cache && decision.timings.compute_us > 0 {
+            // Not by the clock: a shadow lets others go first, and load would make any bundle look slow.
+            let bucket = Latencies::bucket_of(Duration::from_micros(decision.timings.compute_us));
             self.latencies[usize::from(bucket)].fetch_add(1, Relaxed);
         }
     }
@@ -172,7 +173,7 @@ impl Counts {
     fn unscored(&self, reason: &str) {
         let count = match reason {
             "overloaded" => &self.overloaded,
-            "too_late" => &self.too_late,
+            TOO_LATE => &self.too_late,
             "stopped" => &self.stopped,
             "absent" => &self.absent,
             // "failed", and whatever else keeps a classifier from answering.

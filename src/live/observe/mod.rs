@@ -13,36 +13,39 @@ mod shadow;
 mod tests;
 
 use std::{
-    collections::hash_map::DefaultHasher,
-    hash::{Hash, Hasher},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
-pub use self::score::{Moved, ShadowScore};
 use self::{
     counts::Counts,
     recent::Recent,
     shadow::{Asked, Scorer},
 };
-use super::rollout::{BundleRef, Observed};
+pub use self::{
+    score::{Moved, ShadowScore},
+    shadow::SHADOW_WAIT_MAX,
+};
+use super::{
+    place,
+    rollout::{BundleRef, Observed},
+};
 use crate::{
     completion::ended::{Ended, Ending},
-    config::Config,
+    config::{Config, LearningWeights},
     prompt::{Context, Decision, Prompt},
-    routing::Router,
-    traffic::feedback::{Feedback, FeedbackSource, Verdict},
+    routing::{Router, classifier::Classifier},
+    traffic::feedback::{Feedback, Verdict},
 };
 
-/// What one piece of feedback counts, as learning has it by default.
-const HUMAN: f64 = 1.0;
-const USER: f64 = 0.5;
-const AUTOMATIC: f64 = 0.3;
+/// Other requests than those that a canary gets, whose draw is its name.
+const SHADOW_DRAW: &str = "shadow";
 
 /// Which bundles serve from a generation on, as far as they are watched.
 #[derive(Clone)]
@@ -54,8 +57,21 @@ pub struct Watching {
     pub canary: Option<(BundleRef, f64)>,
     /// With the router that scores beside the active one; its sessions are its own.
     pub shadow: Option<(BundleRef, Arc<Router>)>,
-    /// When the step of the watched bundle began, milliseconds since 1970: another one is another step.
+    /// What the bundle that the configuration names stands for, where it is one of these: another one may lie in its
+    /// place by now, under the same name.
+    pub configured: Option<Weak<dyn Classifier>>,
+    /// When the step of the watched bundle began, milliseconds since 1970: another one is another step. A
+    /// name for it, and never compared with a clock.
     pub since_ms: i64,
+}
+
+/// What was seen since a step began.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Watch {
+    pub active: Observed,
+    pub watched: Observed,
+    /// How long ago the step began here, by a clock that nobody sets.
+    pub lasted: Duration,
 }
 
 /// Who decided.
@@ -85,6 +101,7 @@ struct Step {
 struct Seen {
     /// Decisions of earlier generations belong to an earlier step.
     first_generation: u64,
+    began: Instant,
     active: Counts,
     watched: Counts,
     recent: Recent,
@@ -132,7 +149,8 @@ impl Observer {
         }
     }
 
-    /// Takes feedback about a decision that is in the log.
+    /// Takes feedback about a decision, whether or not its record is in the log yet. It counts on the replica that
+    /// decided.
     pub fn feedback(&self, feedback: &Feedback) {
         let goodness = match (feedback.verdict, feedback.score) {
             (Some(Verdict::Good), _) => 1.0,
@@ -140,11 +158,8 @@ impl Observer {
             (None, Some(score)) => score.clamp(0.0, 1.0),
             (None, None) => return,
         };
-        let weight = match feedback.source {
-            FeedbackSource::Human => HUMAN,
-            FeedbackSource::User => USER,
-            FeedbackSource::Automatic => AUTOMATIC,
-        };
+        // Not the operator's weights for learning: with one above 1, few pieces of feedback would pass for many.
+        let weight = feedback.source.weight(&LearningWeights::default());
         let step = self.step.load();
         if let Some(step) = step.as_ref()
             && let Some(side) = step.seen.recent.side_of(feedback.decision_id)
@@ -155,9 +170,18 @@ impl Observer {
 
     /// Returns what was seen of the active bundle and of the watched one, since the step began.
     pub fn observed(&self) -> (Observed, Observed) {
+        let watch = self.watch();
+        (watch.active, watch.watched)
+    }
+
+    /// Returns the same, and for how long that is.
+    pub fn watch(&self) -> Watch {
         let step = self.step.load();
-        step.as_ref()
-            .map_or_else(Default::default, |step| (step.seen.active.observed(), step.seen.watched.observed()))
+        step.as_ref().map_or_else(Watch::default, |step| Watch {
+            active: step.seen.active.observed(),
+            watched: step.seen.watched.observed(),
+            lasted: step.seen.began.elapsed(),
+        })
     }
 
     /// Hands over what the shadow said since the last time, at most `most`, oldest first. Waits until there is something.
@@ -188,7 +212,13 @@ impl Watching {
         let tiers = |watching: &Self| -> Vec<Arc<str>> {
             watching.config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect()
         };
-        self.active == other.active
+        let same_content = match (&self.configured, &other.configured) {
+            (Some(before), Some(now)) => Weak::ptr_eq(before, now),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_content
+            && self.active == other.active
             && self.canary == other.canary
             && shadow(self) == shadow(other)
             && self.since_ms == other.since_ms
@@ -201,15 +231,10 @@ impl Watching {
         if self.shadow.is_none() {
             return false;
         }
-        let mut hasher = DefaultHasher::new();
-        // Other requests than those that the same hash picks for a canary.
-        "shadow".hash(&mut hasher);
-        match context.session_id.as_str() {
-            "" => id.as_u128().hash(&mut hasher),
-            session => (&context.tenant, session).hash(&mut hasher),
-        }
-        // All 53 bits that a fraction has room for.
-        let place = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
+        let place = match context.session_id.as_str() {
+            "" => place::of(SHADOW_DRAW, id.as_u128()),
+            session => place::of(SHADOW_DRAW, (&context.tenant, session)),
+        };
         place < self.config.rollout.shadow_sample
     }
 }
@@ -234,6 +259,7 @@ impl Seen {
         let counts = || Counts::new(watching.config.tiers.iter().map(|tier| Arc::clone(&tier.name)));
         Self {
             first_generation: watching.generation,
+            began: Instant::now(),
             active: counts(),
             watched: counts(),
             recent: Recent::default(),

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -25,19 +26,27 @@ use super::{
 };
 use crate::{
     prompt::{Decision, Prompt},
-    routing::RouteError,
+    routing::{RouteError, classifier::let_others_go_first},
     telemetry,
 };
 
-/// Requests that may wait: some seconds of work.
+/// Requests that may wait: half a minute of work.
 const QUEUE_MAX: usize = 256;
 /// The same in bytes of their texts.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
-/// After each request the thread rests for so many times as long as it took: the shadow takes a tenth of one core at
-/// most, which still is 50 requests a second at 2 ms each, 200 of them within seconds.
-const REST_RATIO: u32 = 9;
-/// No rest is longer. A classifier is waited for 2 seconds unless configured otherwise, so that this is seldom reached.
+/// What the shadow may take of all processors' time, one part in so many: less than a hundredth of the requests then meet
+/// it on a processor, so that even the slowest hundredth of answers hardly feels it. On two cores that still is 10
+/// requests a second at 2 ms each, 200 of them in 20 seconds.
+const PARTS_OF_ALL: usize = 100;
+/// The same of the one processor that the shadow's thread runs on.
+const PARTS_OF_ONE: usize = 10;
+/// No rest is longer. What takes long enough to reach it has waited for a processor most of that time: a bundle that
+/// computes for so long is refused before it is a shadow.
 const REST_MAX: Duration = Duration::from_secs(30);
+/// How long a shadow's scores are waited for, in place of `classifier.wait_ms_max`. Nobody waits for them, and it lets
+/// others go first: on a busy machine it may get a tenth of a processor, which in this time is more computing than any
+/// prompt takes. What takes longer still counts as too late, against it.
+pub const SHADOW_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Scores that wait to be written; the oldest are dropped when the store does not come for them. Some 300 bytes each.
 const SCORES_MAX: usize = 8192;
 
@@ -74,8 +83,10 @@ impl Scorer {
         self.queue.get_or_init(|| {
             let (queue, waiting) = bounded(QUEUE_MAX);
             let shared = Arc::clone(&self.shared);
-            let thread =
-                thread::Builder::new().name("shadow".to_owned()).spawn(move || work(&waiting, &shared));
+            let thread = thread::Builder::new().name("shadow".to_owned()).spawn(move || {
+                let_others_go_first();
+                work(&waiting, &shared);
+            });
             match thread {
                 Ok(_) => Some(queue),
                 Err(error) => {
@@ -161,6 +172,7 @@ fn work(waiting: &Receiver<Asked>, shared: &Shared) {
             return;
         }
     };
+    let rest_ratio = rest_ratio(thread::available_parallelism().map_or(1, NonZero::get));
     while let Ok(asked) = waiting.recv() {
         shared.waiting_bytes.fetch_sub(excerpt::weight(&asked.prompt), Relaxed);
         if shared.ends.load(Relaxed) {
@@ -177,8 +189,14 @@ fn work(waiting: &Receiver<Asked>, shared: &Shared) {
                 asked.step.seen.watched.shadow_failed();
             }
         }
-        thread::sleep((started.elapsed() * REST_RATIO).min(REST_MAX));
+        thread::sleep((started.elapsed() * rest_ratio).min(REST_MAX));
     }
+}
+
+/// Returns for how many times as long as a request took the thread rests after it.
+fn rest_ratio(processors: usize) -> u32 {
+    let parts = (PARTS_OF_ALL / processors).max(PARTS_OF_ONE);
+    u32::try_from(parts - 1).unwrap_or(u32::MAX)
 }
 
 fn score_one(asked: &Asked, shared: &Shared, runtime: &tokio::runtime::Runtime) {
@@ -220,4 +238,23 @@ fn score_one(asked: &Asked, shared: &Shared, runtime: &tokio::runtime::Runtime) 
         telemetry::shadow_scored("alone");
     }
     shared.keep(score(id, &bundle.name, active_tier, &decision));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(processors: usize, expected: f64) {
+        let of_one = 1.0 / (1.0 + f64::from(rest_ratio(processors)));
+        assert!((of_one - expected).abs() < 1e-9, "{of_one} of one of {processors} processors");
+    }
+
+    #[test]
+    fn a_shadow_takes_a_hundredth_of_all_processors_and_a_tenth_of_one_at_most() {
+        check(1, 0.01);
+        check(2, 0.02);
+        check(8, 1.0 / 12.0);
+        check(10, 0.1);
+        check(128, 0.1);
+    }
 }

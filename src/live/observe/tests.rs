@@ -13,11 +13,11 @@ use crate::{
         health::TargetHealth,
         sessions::Sessions,
     },
-    traffic::feedback::VERSION,
+    traffic::feedback::{FeedbackSource, VERSION},
 };
 
 /// Longest wait for the shadow's thread.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &str = "the heron nests in Zanzibar";
 
 fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
@@ -60,6 +60,7 @@ fn watching(config: &Arc<Config>, generation: u64) -> Watching {
         active: BundleRef { name: DEFAULT.into(), sha256: None },
         canary: None,
         shadow: None,
+        configured: None,
         since_ms: 0,
     }
 }
@@ -190,6 +191,19 @@ async fn another_comparison_begins_with_nothing_and_the_same_goes_on() {
     assert_eq!(asked(&observer), 1);
     observer.exchanged(Watching { since_ms: 5, ..canary(4, 0.25) });
     assert_eq!(asked(&observer), 0);
+    // Another bundle lies where the configuration says.
+    let classifiers =
+        [router(&config, 5), router(&config, 6)].map(|router| router.classifier_handle().cloned().unwrap());
+    let configured = |generation, at: usize| Watching {
+        configured: Some(Arc::downgrade(&classifiers[at])),
+        ..canary(generation, 0.25)
+    };
+    observer.exchanged(configured(5, 0));
+    ask(&observer, &router(&config, 5), 1).await;
+    observer.exchanged(configured(6, 0));
+    assert_eq!(asked(&observer), 1);
+    observer.exchanged(configured(7, 1));
+    assert_eq!(asked(&observer), 0);
 }
 
 #[tokio::test]
@@ -239,6 +253,20 @@ async fn a_shadow_that_fails_is_counted_and_harms_nobody() {
     let (active, watched) = observer.observed();
     assert_eq!((active.asked, active.failures()), (3, 0));
     assert_eq!((watched.asked, watched.failures(), watched.compared), (3, 3, 0));
+}
+
+#[tokio::test]
+async fn what_a_shadow_says_too_late_counts_against_it() {
+    let (observer, config) = (Observer::default(), config(|_| {}));
+    let silent = router_of(&config, 1, Scripted::new(8, 0, |_| Outcome::Kept));
+    let shadow = Some((version("s"), Arc::new(silent.waiting(Duration::from_millis(20)))));
+    observer.exchanged(Watching { shadow, ..watching(&config, 1) });
+    ask(&observer, &router(&config, 1), 2).await;
+    let rows = scores(&observer, 2).await;
+    assert!(rows[0].document.contains(r#""unscored":"too_late""#), "{}", rows[0].document);
+    let (active, watched) = observer.observed();
+    assert_eq!((active.asked, active.unscored.total()), (2, 0));
+    assert_eq!((watched.asked, watched.unscored.too_late, watched.dropped), (2, 2, 0));
 }
 
 #[tokio::test]

@@ -13,12 +13,13 @@ use super::{
 };
 use crate::config::{RolloutConfig, RolloutLimits};
 
-/// Chance that a bundle exactly at a limit is taken back at the end of its window. There is one such look for each step.
+/// Chance that a bundle exactly at a limit is taken back at the end of its watch. There is one such look: whatever it
+/// says ends the step.
 const DOUBT_AT_END: f64 = 0.05;
-/// The same before the end. There is a look every few seconds, hundreds in a window, and only what is clearly terrible
-/// should not wait for its end.
+/// The same for each look before that. There is one every two seconds, 300 in a window of the default length, and only
+/// what is clearly terrible should not wait for its end. All of them together leave less than 300 times as much.
 const DOUBT_EARLY: f64 = 1e-5;
-/// Before the end of its window a bundle with fewer requests is left alone.
+/// Before the end of its watch a bundle with fewer requests is left alone.
 const EARLY_SAMPLES_MIN: u64 = 50;
 /// With fewer requests of the active bundle there is nothing to compare with. Then one that never fails is the measure,
 /// so that a broken canary that happens to get all requests is taken back too.
@@ -37,88 +38,128 @@ pub enum Verdict {
     TakeBack(String),
 }
 
-/// Judges a watched bundle beside the active one, which has been watched for `watched_ms`.
-pub fn judge(config: &RolloutConfig, watched: &Observed, active: &Observed, watched_ms: i64) -> Verdict {
-    let window_ms = i64::try_from(config.window.as_millis()).unwrap_or(i64::MAX);
-    let is_over = watched_ms >= window_ms;
-    let doubt = if is_over && watched.asked >= config.samples_min {
-        DOUBT_AT_END
-    } else if watched.asked >= EARLY_SAMPLES_MIN {
-        DOUBT_EARLY
-    } else {
-        return Verdict::Wait(format!("{} requests so far, too few to judge", watched.asked));
+/// When a bundle is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It is looked at again.
+    Early,
+    /// It was watched for long enough. While too few requests were seen, the watch goes on.
+    AtEnd,
+}
+
+/// Judges a watched bundle beside the active one.
+pub fn judge(config: &RolloutConfig, watched: &Observed, active: &Observed, look: Look) -> Verdict {
+    let lacks = match look {
+        Look::Early => Some("nothing speaks against it so far".to_owned()),
+        Look::AtEnd => lacks(config, watched, active),
+    };
+    let doubt = match &lacks {
+        None => DOUBT_AT_END,
+        Some(_) if watched.asked >= EARLY_SAMPLES_MIN => DOUBT_EARLY,
+        Some(_) if look == Look::Early => {
+            return Verdict::Wait(format!(
+                "{} requests so far, too few to judge{}",
+                watched.asked,
+                dropped(watched)
+            ));
+        }
+        Some(lacks) => return Verdict::Wait(lacks.clone()),
     };
     let broken = broken(&config.limits, watched, active, doubt);
     if !broken.is_empty() {
         return Verdict::TakeBack(broken.join("; "));
     }
-    if !is_over {
-        let (so_far, of) = (watched_ms.max(0) / 1000, window_ms / 1000);
-        return Verdict::Wait(format!("nothing speaks against it so far; watched for {so_far} s of {of} s"));
-    }
-    for (whose, scored) in [("", watched.scored), (" of the active bundle", active.scored)] {
-        if scored < config.samples_min {
-            let most = config.samples_min;
-            return Verdict::Wait(format!(
-                "{scored} of {most} scored requests{whose}: the window is extended"
-            ));
+    match lacks {
+        Some(lacks) => Verdict::Wait(lacks),
+        None => {
+            let (scored, beside) = (watched.scored, active.scored);
+            Verdict::GoOn(format!(
+                "no limit was broken: {scored} scored requests beside {beside} of the active bundle"
+            ))
         }
     }
-    let (scored, beside) = (watched.scored, active.scored);
-    Verdict::GoOn(format!(
-        "no limit was broken: {scored} scored requests beside {beside} of the active bundle"
-    ))
+}
+
+/// Returns what is too little for a judgement, if anything is.
+fn lacks(config: &RolloutConfig, watched: &Observed, active: &Observed) -> Option<String> {
+    match (watched.asked, active.asked) {
+        (0, 0) => return Some("no request asked a classifier: the window is extended".to_owned()),
+        (asked, 0) => {
+            return Some(format!(
+                "all traffic is on the watched bundle ({asked} requests, none of the active one): nothing to compare \
+                 with"
+            ));
+        }
+        // A shadow that could not keep up had traffic.
+        (0, asked) if watched.dropped == 0 => {
+            return Some(format!(
+                "no traffic is on the watched bundle ({asked} requests of the active one): nothing to compare"
+            ));
+        }
+        (_, _) => {}
+    }
+    let most = config.samples_min;
+    let sides = [(dropped(watched), watched.scored), (" of the active bundle".to_owned(), active.scored)];
+    let few = sides.into_iter().find(|(_, scored)| *scored < most);
+    few.map(|(whose, scored)| format!("{scored} of {most} scored requests{whose}: the window is extended"))
+}
+
+/// Says why a shadow has seen few requests, where that is because it could not keep up.
+fn dropped(watched: &Observed) -> String {
+    match watched.dropped {
+        0 => String::new(),
+        dropped => format!(" ({dropped} more did not fit into the shadow's queue)"),
+    }
+}
+
+/// What a limit on the rise of a share makes of it where there is nothing to compare with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    /// What happens at all counts as risen.
+    Counts,
+    Ignored,
 }
 
 /// Returns every limit that is broken, in words.
 fn broken(limits: &RolloutLimits, watched: &Observed, active: &Observed, doubt: f64) -> Vec<String> {
     let z = deviate(doubt);
-    let failures = |seen: &Observed| share(seen.failures(), seen.asked);
-    let unscored = |seen: &Observed| share(seen.unscored.total(), seen.asked);
-    let escalated = |seen: &Observed| share(seen.escalated + seen.weak, seen.completions);
-    let bad = |seen: &Observed| Share::new(seen.bad, seen.good + seen.bad);
     let is_comparable = active.asked >= COMPARABLE_MIN;
-    let above = |of: fn(f64, f64) -> String, watched: Share, active: Share, most: f64| {
-        (watched.risen_at_least(active, z) > most).then(|| of(watched.value(), active.value()))
+    let risen = |(what, of, most, alone): (&str, fn(&Observed) -> Share, f64, Alone)| {
+        let (now, before) = (of(watched), of(active));
+        let is_broken = now.risen_at_least(before, z) > most
+            || alone == Alone::Counts && !is_comparable && now.at_least(z) > most;
+        is_broken.then(|| told(what, now.value(), before.value(), most))
     };
-    // Without anything to compare with, what happens at all counts as risen.
-    let above_or_alone = |of: fn(f64, f64) -> String, watched: Share, active: Share, most: f64| {
-        let alone = !is_comparable && watched.at_least(z) > most;
-        above(of, watched, active, most).or_else(|| alone.then(|| of(watched.value(), active.value())))
-    };
-    let found = [
-        above_or_alone(
-            |now, before| told("the classifier failed on", now, before),
-            failures(watched),
-            failures(active),
+    let [failures, coverage, completions, feedback] = [
+        (
+            "the classifier failed on",
+            (|seen| share(seen.failures(), seen.asked)) as fn(&Observed) -> Share,
             limits.error_rate_rise_max,
-        )
-        .map(|told| told + &allowed(limits.error_rate_rise_max)),
-        above_or_alone(
-            |now, before| told("no scores for", now, before),
-            unscored(watched),
-            unscored(active),
+            Alone::Counts,
+        ),
+        (
+            "no scores for",
+            |seen| share(seen.unscored.total(), seen.asked),
             limits.coverage_fall_max,
-        )
-        .map(|told| told + &allowed(limits.coverage_fall_max)),
-        slower(limits.latency_ratio_max, watched, active, z),
-        shifted(limits.tier_shift_max, watched, active, doubt),
-        above(
-            |now, before| told("escalated or weak completions are", now, before),
-            escalated(watched),
-            escalated(active),
+            Alone::Counts,
+        ),
+        (
+            "escalated or weak completions are",
+            |seen| share(seen.escalated + seen.weak, seen.completions),
             limits.escalation_rise_max,
-        )
-        .map(|told| told + &allowed(limits.escalation_rise_max)),
-        above(
-            |now, before| told("bad feedback is", now, before),
-            bad(watched),
-            bad(active),
+            Alone::Ignored,
+        ),
+        (
+            "bad feedback is",
+            |seen| Share::new(seen.bad, seen.good + seen.bad),
             limits.feedback_fall_max,
-        )
-        .map(|told| told + &allowed(limits.feedback_fall_max)),
-    ];
-    found.into_iter().flatten().collect()
+            Alone::Ignored,
+        ),
+    ]
+    .map(risen);
+    let slower = slower(limits.latency_ratio_max, watched, active, z);
+    let shifted = shifted(limits.tier_shift_max, watched, active, doubt);
+    [failures, coverage, slower, shifted, completions, feedback].into_iter().flatten().collect()
 }
 
 /// Compares the share of prompts that took longer than the limit with the 5 % that may: no assumption about how
@@ -138,8 +179,8 @@ fn slower(ratio_max: f64, watched: &Observed, active: &Observed, z: f64) -> Opti
     let ms = |seen: &Observed| seen.latencies.quantile_us(LATENCY_QUANTILE).unwrap_or(0.0) / 1e3;
     let (now, was) = (ms(watched), ms(active));
     Some(format!(
-        "95 % of its prompts take up to {now:.1} ms, {was:.1} ms with the active bundle; at most {ratio_max} times as \
-         long is allowed"
+        "95 % of its prompts take the processor up to {now:.1} ms, {was:.1} ms with the active bundle; at most {ratio_max} \
+         times as long is allowed"
     ))
 }
 
@@ -167,20 +208,18 @@ fn shifted(shift_max: f64, watched: &Observed, active: &Observed, doubt: f64) ->
     }
     let grown: Vec<&str> = grown.iter().map(|name| name.as_str()).collect();
     let what = format!("tier {} gets", grown.join(" or "));
-    Some(told(&what, now.value(), before.value()) + &allowed(shift_max))
+    Some(told(&what, now.value(), before.value(), shift_max))
 }
 
 fn share(count: u64, of: u64) -> Share {
     Share::new(count as f64, of as f64)
 }
 
-fn told(what: &str, now: f64, before: f64) -> String {
-    format!("{what} {:.1} %, {:.1} % with the active bundle", now * 100.0, before * 100.0)
-}
-
-fn allowed(rise_max: f64) -> String {
-    let points = (rise_max * 1e4).round() / 1e2;
-    format!("; at most {points} points more are allowed")
+fn told(what: &str, now: f64, before: f64, rise_max: f64) -> String {
+    let (now, before, points) = (now * 100.0, before * 100.0, (rise_max * 1e4).round() / 1e2);
+    format!(
+        "{what} {now:.1} %, {before:.1} % with the active bundle; at most {points} points more are allowed"
+    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::live::rollout::observed::Latencies;
 
-const WINDOW_MS: i64 = 600_000;
+const EARLY: Look = Look::Early;
+const AT_END: Look = Look::AtEnd;
 
 /// The built-in settings.
 pub fn config() -> RolloutConfig {
@@ -28,10 +29,10 @@ fn good(scored: u64) -> Observed {
 }
 
 #[track_caller]
-fn check(change: impl FnOnce(&mut Observed), watched_ms: i64, expected: &str) {
+fn check(change: impl FnOnce(&mut Observed), look: Look, expected: &str) {
     let mut watched = good(200);
     change(&mut watched);
-    let verdict = judge(&config(), &watched, &good(4000), watched_ms);
+    let verdict = judge(&config(), &watched, &good(4000), look);
     let got = match verdict {
         Verdict::Wait(why) => format!("wait: {why}"),
         Verdict::GoOn(why) => format!("go on: {why}"),
@@ -53,33 +54,29 @@ fn takes(seen: &mut Observed, ms: u64) {
 
 #[test]
 fn every_limit_is_looked_at_and_named() {
-    check(
-        |_| {},
-        WINDOW_MS,
-        "go on: no limit was broken: 200 scored requests beside 4000 of the active bundle",
-    );
+    check(|_| {}, AT_END, "go on: no limit was broken: 200 scored requests beside 4000 of the active bundle");
     let failed =
         "take back: the classifier failed on 10.0 %, 0.0 % with the active bundle; at most 1 points more";
-    check(|seen| fails(seen, 0.1), WINDOW_MS, failed);
-    check(|seen| fails(seen, 0.005), WINDOW_MS, "wait: 199 of 200 scored requests");
+    check(|seen| fails(seen, 0.1), AT_END, failed);
+    check(|seen| fails(seen, 0.005), AT_END, "wait: 199 of 200 scored requests");
     let unscored = |seen: &mut Observed| (seen.asked, seen.unscored.too_late) = (250, 50);
     check(
         unscored,
-        WINDOW_MS,
+        AT_END,
         "take back: no scores for 20.0 %, 0.0 % with the active bundle; at most 2 points",
     );
-    check(|seen| takes(seen, 20), WINDOW_MS, "take back: 95 % of its prompts take up to 2");
-    check(|seen| takes(seen, 5), WINDOW_MS, "go on");
+    check(|seen| takes(seen, 20), AT_END, "take back: 95 % of its prompts take the processor up to 2");
+    check(|seen| takes(seen, 5), AT_END, "go on");
     let shift = |seen: &mut Observed| seen.tiers = [("reasoning".to_owned(), 200)].into();
     check(
         shift,
-        WINDOW_MS,
+        AT_END,
         "take back: tier reasoning gets 100.0 %, 5.0 % with the active bundle; at most 15 points",
     );
     let escalates = |seen: &mut Observed| (seen.escalated, seen.weak) = (10, 20);
-    check(escalates, WINDOW_MS, "take back: escalated or weak completions are 30.0 %, 4.0 % with");
+    check(escalates, AT_END, "take back: escalated or weak completions are 30.0 %, 4.0 % with");
     let displeases = |seen: &mut Observed| (seen.good, seen.bad) = (5.0, 30.0);
-    check(displeases, WINDOW_MS, "take back: bad feedback is 85.7 %, 16.7 % with");
+    check(displeases, AT_END, "take back: bad feedback is 85.7 %, 16.7 % with");
 }
 
 #[test]
@@ -90,11 +87,24 @@ fn what_is_terrible_does_not_wait_and_what_is_unlucky_does() {
             fails(seen, share);
         }
     };
-    check(only(50, 1.0), 1000, "take back: the classifier failed on 100.0 %");
-    check(only(49, 1.0), 1000, "wait: 49 requests so far, too few to judge");
-    check(only(100, 0.04), 1000, "wait: nothing speaks against it so far; watched for 1 s of 600 s");
-    check(only(100, 0.04), WINDOW_MS, "wait: 96 of 200 scored requests: the window is extended");
-    check(only(100, 0.5), WINDOW_MS, "take back: the classifier failed on 50.0 %");
+    check(only(50, 1.0), EARLY, "take back: the classifier failed on 100.0 %");
+    check(only(49, 1.0), EARLY, "wait: 49 requests so far, too few to judge");
+    check(only(100, 0.04), EARLY, "wait: nothing speaks against it so far");
+    check(only(100, 0.04), AT_END, "wait: 96 of 200 scored requests: the window is extended");
+    check(only(100, 0.5), AT_END, "take back: the classifier failed on 50.0 %");
+}
+
+#[test]
+fn what_did_not_fit_into_the_shadows_queue_is_named_while_it_is_waited_for() {
+    let few = |asked: u64| move |seen: &mut Observed| *seen = Observed { dropped: 700, ..good(asked) };
+    check(
+        few(40),
+        EARLY,
+        "wait: 40 requests so far, too few to judge (700 more did not fit into the shadow's queue)",
+    );
+    let why = "wait: 100 of 200 scored requests (700 more did not fit into the shadow's queue): the window is extended";
+    check(few(100), AT_END, why);
+    check(few(0), AT_END, "wait: 0 of 200 scored requests (700 more did not fit");
 }
 
 #[test]
@@ -102,10 +112,10 @@ fn without_anything_to_compare_with_only_a_broken_one_is_taken_back() {
     let (config, nothing) = (config(), Observed::default());
     let mut broken = good(200);
     fails(&mut broken, 1.0);
-    let verdict = judge(&config, &broken, &nothing, WINDOW_MS);
+    let verdict = judge(&config, &broken, &nothing, AT_END);
     assert!(matches!(verdict, Verdict::TakeBack(_)), "{verdict:?}");
-    let verdict = judge(&config, &good(200), &nothing, WINDOW_MS);
-    let expected = "0 of 200 scored requests of the active bundle: the window is extended";
+    let verdict = judge(&config, &good(200), &nothing, AT_END);
+    let expected = "all traffic is on the watched bundle (200 requests, none of the active one): nothing to compare with";
     assert_eq!(verdict, Verdict::Wait(expected.to_owned()));
 }
 
@@ -114,7 +124,7 @@ fn a_bundle_that_fails_like_the_active_one_is_not_promoted() {
     let (mut watched, mut active) = (good(1000), good(1000));
     fails(&mut watched, 1.0);
     fails(&mut active, 1.0);
-    assert!(matches!(judge(&config(), &watched, &active, WINDOW_MS), Verdict::Wait(_)));
+    assert!(matches!(judge(&config(), &watched, &active, AT_END), Verdict::Wait(_)));
 }
 
 prop_compose! {
@@ -141,9 +151,9 @@ proptest! {
 
     #[test]
     fn more_failures_never_save_a_bundle(
-        watched in anything(), active in anything(), more in 1_u64..100, at_ms in 0..2 * WINDOW_MS,
+        watched in anything(), active in anything(), more in 1_u64..100, look in prop_oneof![Just(EARLY), Just(AT_END)],
     ) {
-        let taken_back = |seen: &Observed| matches!(judge(&config(), seen, &active, at_ms), Verdict::TakeBack(_));
+        let taken_back = |seen: &Observed| matches!(judge(&config(), seen, &active, look), Verdict::TakeBack(_));
         let mut worse = watched.clone();
         worse.asked += more;
         worse.unscored.failed += more;
@@ -151,10 +161,10 @@ proptest! {
     }
 
     #[test]
-    fn a_bundle_never_loses_against_itself(seen in anything(), at_ms in 0..2 * WINDOW_MS) {
+    fn a_bundle_never_loses_against_itself(seen in anything(), look in prop_oneof![Just(EARLY), Just(AT_END)]) {
         // With as many samples on both sides; alone it may fail.
         if seen.asked >= COMPARABLE_MIN {
-            let verdict = judge(&config(), &seen, &seen, at_ms);
+            let verdict = judge(&config(), &seen, &seen, look);
             prop_assert!(!matches!(verdict, Verdict::TakeBack(_)), "{:?}", verdict);
         }
     }

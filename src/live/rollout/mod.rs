@@ -4,6 +4,7 @@
 //! canary (serves a share), active, and retired (kept for rollback).
 
 pub mod events;
+pub mod guard;
 pub mod judge;
 pub mod next;
 pub mod observed;
@@ -14,9 +15,10 @@ mod statistics;
 mod simulation_tests;
 
 pub use self::{
-    events::{Told, told_of},
-    judge::{Verdict, judge},
-    next::next,
+    events::{Told, also, guard_ended_by, told_of},
+    guard::Guard,
+    judge::{Look, Verdict, judge},
+    next::{Follows, Here, next},
     observed::{Latencies, Observed, Unscored},
     state::{BundleRef, Canary, Change, ChangeError, DEFAULT, Desired, Reach, Role, Shadow},
 };

@@ -27,7 +27,8 @@ pub struct Observed {
     /// Tiers that were decided for requests with scores, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tiers: BTreeMap<String, u64>,
-    /// Tokenizer and model together, without the wait for a free session.
+    /// What tokenizer and model together took of the processor, or where they run elsewhere of the clock: without any
+    /// wait, for a free session or for a processor.
     #[serde(skip_serializing_if = "is_default")]
     pub latencies: Latencies,
     /// Completions that were answered; one that nobody answered says nothing about a tier.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    judge::{Verdict, judge, tests::config},
+    judge::{Look, Verdict, judge, tests::config},
     observed::{Latencies, Observed},
 };
 
@@ -93,14 +93,13 @@ fn active(share: f64, samples: u64) -> Vec<Observed> {
 /// end of the window.
 fn step(head: Head, active: &Observed, samples: u64, rng: &mut StdRng) -> Verdict {
     let config = config();
-    let window_ms = config.window.as_millis() as i64;
     let mut watched = Observed::default();
     loop {
         ask(&mut watched, head, rng);
         let is_over = watched.scored >= samples;
         if is_over || watched.asked.is_multiple_of(20) {
-            let at_ms = if is_over { window_ms } else { window_ms / 2 };
-            match judge(&config, &watched, active, at_ms) {
+            let look = if is_over { Look::AtEnd } else { Look::Early };
+            match judge(&config, &watched, active, look) {
                 Verdict::Wait(_) if !is_over => {}
                 verdict => return verdict,
             }
@@ -133,4 +132,46 @@ fn a_random_head_is_taken_back_within_its_window() {
 fn an_equal_one_is_promoted() {
     let promoted = promoted(Head::Trained, &config().steps, config().samples_min);
     assert!(promoted >= 0.95, "{promoted}");
+}
+
+/// Looks of a window of the default length, one every two seconds.
+const LOOKS: u32 = 300;
+
+/// Watches a bundle that is as good as the active one for so many looks, the last one at the end; both get so many
+/// requests between two looks, or `before` is what it is compared with. Returns at which look it is taken back.
+fn false_alarm(looks: u32, watched_by: u32, active_by: u32, before: &Observed, seed: u64) -> Option<u32> {
+    let (config, mut rng) = (config(), StdRng::seed_from_u64(2_000_000 + seed));
+    let (mut watched, mut active) = (Observed::default(), before.clone());
+    (1..=looks).find(|&at| {
+        (0..watched_by).for_each(|_| ask(&mut watched, Head::Trained, &mut rng));
+        (0..active_by).for_each(|_| ask(&mut active, Head::Trained, &mut rng));
+        let look = if at == looks { Look::AtEnd } else { Look::Early };
+        matches!(judge(&config, &watched, &active, look), Verdict::TakeBack(_))
+    })
+}
+
+/// Checks that of all runs together, over all looks, less than one in a hundred ends with a false alarm, and that the
+/// looks before the last one cause none.
+#[track_caller]
+fn check_alarms(what: &str, looks: u32, alarms: impl Fn(u64) -> Option<u32>) {
+    let alarms: Vec<u32> = (0..RUNS).filter_map(alarms).collect();
+    assert!((alarms.len() as f64) < 0.01 * RUNS as f64, "{what}: {alarms:?}");
+    assert!(alarms.iter().all(|&at| at == looks), "{what}: {alarms:?}");
+}
+
+#[test]
+fn hundreds_of_looks_take_nobody_back_who_is_as_good() {
+    let nothing = Observed::default();
+    // A quiet service, at a quarter and at half of its requests, and a busier one.
+    for (watched_by, active_by) in [(1, 3), (1, 1), (4, 4)] {
+        let what = format!("{watched_by} and {active_by} requests a look");
+        check_alarms(&what, LOOKS, |seed| false_alarm(LOOKS, watched_by, active_by, &nothing, seed));
+    }
+}
+
+#[test]
+fn the_guard_takes_nobody_back_who_is_as_good() {
+    let befores = active(0.5, 300);
+    let looks = 2 * LOOKS;
+    check_alarms("guard", looks, |seed| false_alarm(looks, 2, 0, &befores[(seed % ACTIVES) as usize], seed));
 }

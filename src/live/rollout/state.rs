@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::{Guard, readable};
 use crate::live::bundles::{NO_SHA256, is_sha256, shown, version_problem};
 
 /// Name of the bundle that the configuration names: `classifier.bundle`, or the one inside the binary. It is never
@@ -65,10 +66,14 @@ pub struct Desired {
     pub canary: Option<Canary>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
+    /// While the active bundle is compared with its predecessor: whichever replica looks, it goes on after a restart.
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Box<Guard>>,
     /// Verified and ready to be used.
     #[serde(default)]
     pub staged: Vec<BundleRef>,
-    /// For rollback, the latest first.
+    /// For rollback, the latest first. One that is tried again keeps its place while it is a canary or the shadow: taken
+    /// back, it is what it was.
     #[serde(default)]
     pub retired: Vec<BundleRef>,
     /// Counts the times that all replicas were asked to read their configuration again.
@@ -122,10 +127,16 @@ pub enum Change {
     Stage(BundleRef),
     Shadow(BundleRef),
     Canary(BundleRef, Reach),
-    /// Naming the active one again loads it anew, and changes nothing else.
+    /// Naming the active one again loads it anew; it is kept, and guarded no more.
     Activate(BundleRef),
+    /// The rollout's own activation: the bundle is guarded.
+    Promote(BundleRef, Box<Guard>),
+    /// The active bundle is compared with its predecessor no more.
+    EndGuard,
     /// A canary or shadow is taken back; without them the latest retired one becomes active.
     Rollback,
+    /// The rollout's own: the latest retired one becomes active, whatever scores beside it.
+    RollbackActive,
     /// Forgets a version that is not in use.
     Forget(Arc<str>),
     /// All replicas read their configuration again.
@@ -145,13 +156,14 @@ pub enum ChangeError {
     NoOthers,
     #[error("bundle {name} is active: it cannot be its own {role}; name another version")]
     IsActive { name: Arc<str>, role: &'static str },
-    #[error(
-        "bundle {name} is {now}, which is as good as staged: it can be a shadow, a canary or active as it is"
-    )]
+    #[error("bundle {name} is {now}, which is as good as staged: it needs no staging")]
     NeedsNoStaging { name: Arc<str>, now: &'static str },
     #[error("bundle {name} is {now}: {do_first}")]
     InUse { name: Arc<str>, now: &'static str, do_first: &'static str },
-    #[error("bundle {name} is neither staged nor retired: there is nothing to forget")]
+    #[error(
+        "bundle {name} is neither staged nor retired: there is nothing to forget; `pointsman bundle delete` takes a \
+         version out of the store"
+    )]
     NotKnown { name: Arc<str> },
     #[error(
         "bundle {DEFAULT} is the one that the configuration names: it is never staged and never forgotten"
@@ -239,6 +251,7 @@ impl Desired {
             active_since_ms: at_ms,
             canary: None,
             shadow: None,
+            guard: None,
             staged: Vec::new(),
             retired: Vec::new(),
             config_reloads: 0,
@@ -254,7 +267,13 @@ impl Desired {
             Change::Shadow(bundle) => next.start_shadow(bundle, at_ms)?,
             Change::Canary(bundle, reach) => next.start_canary(bundle, *reach, at_ms)?,
             Change::Activate(bundle) => next.activate(bundle, at_ms),
+            Change::Promote(bundle, guard) => {
+                next.activate(bundle, at_ms);
+                next.guard = Some(Box::clone(guard));
+            }
+            Change::EndGuard => next.guard = None,
             Change::Rollback => next.roll_back(at_ms)?,
+            Change::RollbackActive => next.roll_back_active(at_ms)?,
             Change::Forget(name) => next.forget(name)?,
             Change::ReloadConfig => next.config_reloads = self.config_reloads.saturating_add(1),
         }
@@ -270,11 +289,16 @@ impl Desired {
         canary.or(self.shadow.as_ref().map(|shadow| &shadow.bundle)).unwrap_or(&self.active)
     }
 
-    /// Returns every bundle that has a role, the active one first.
+    /// Returns every bundle that has a role, the active one first; a retired one that is tried again twice.
     pub fn bundles(&self) -> impl Iterator<Item = &BundleRef> {
+        self.running().chain(&self.staged).chain(&self.retired)
+    }
+
+    /// Returns the bundles that run somewhere: the active one, and what is tried.
+    pub fn running(&self) -> impl Iterator<Item = &BundleRef> {
         let canary = self.canary.as_ref().map(|canary| &canary.bundle);
         let shadow = self.shadow.as_ref().map(|shadow| &shadow.bundle);
-        std::iter::once(&self.active).chain(canary).chain(shadow).chain(&self.staged).chain(&self.retired)
+        std::iter::once(&self.active).chain(canary).chain(shadow)
     }
 
     /// Returns the bundle of this name that has a role.
@@ -318,11 +342,12 @@ impl Desired {
 
     fn start_shadow(&mut self, bundle: &BundleRef, since_ms: i64) -> Result<(), ChangeError> {
         self.refuse_active(bundle, "shadow")?;
-        self.take_out(bundle);
+        self.take_for_trial(bundle);
         if let Some(before) = self.shadow.take() {
             self.put_aside(before.bundle);
         }
         self.shadow = Some(Shadow { bundle: bundle.clone(), since_ms });
+        self.guard = None;
         Ok(())
     }
 
@@ -334,15 +359,18 @@ impl Desired {
             return Err(ChangeError::Share { share: share.to_string() });
         }
         self.refuse_active(bundle, "canary")?;
-        self.take_out(bundle);
+        self.take_for_trial(bundle);
         if let Some(before) = self.canary.take() {
             self.put_aside(before.bundle);
         }
         self.canary = Some(Canary { bundle: bundle.clone(), reach, since_ms });
+        self.guard = None;
         Ok(())
     }
 
     fn activate(&mut self, bundle: &BundleRef, at_ms: i64) {
+        // Who names the guarded one has decided to keep it.
+        self.guard = None;
         if *bundle == self.active {
             return;
         }
@@ -360,15 +388,24 @@ impl Desired {
             self.put_aside(canary.bundle);
         } else if let Some(shadow) = self.shadow.take() {
             self.put_aside(shadow.bundle);
-        } else if self.retired.is_empty() {
-            return Err(ChangeError::NothingToRollBack);
         } else {
-            let before = self.retired.remove(0);
-            // Among the retired ones the next rollback would bring it back.
-            let misbehaved = std::mem::replace(&mut self.active, before);
-            self.active_since_ms = at_ms;
-            self.put_aside(misbehaved);
+            self.roll_back_active(at_ms)?;
         }
+        Ok(())
+    }
+
+    fn roll_back_active(&mut self, at_ms: i64) -> Result<(), ChangeError> {
+        if self.retired.is_empty() {
+            return Err(ChangeError::NothingToRollBack);
+        }
+        let before = self.retired.remove(0);
+        // It may have been on trial again.
+        self.take_out(&before);
+        // Among the retired ones the next rollback would bring it back.
+        let misbehaved = std::mem::replace(&mut self.active, before);
+        self.active_since_ms = at_ms;
+        self.guard = None;
+        self.put_aside(misbehaved);
         Ok(())
     }
 
@@ -382,6 +419,10 @@ impl Desired {
             Role::Canary | Role::Shadow => "roll it back, and forget it then",
             Role::Available => return Err(ChangeError::NotKnown { name: Arc::clone(name) }),
             Role::Staged | Role::Retired => {
+                // What comes after it was never compared with the active one.
+                if self.retired.first().is_some_and(|predecessor| predecessor.name == *name) {
+                    self.guard = None;
+                }
                 self.staged.retain(|bundle| bundle.name != *name);
                 self.retired.retain(|bundle| bundle.name != *name);
                 return Ok(());
@@ -392,10 +433,9 @@ impl Desired {
 
     /// Returns what this bundle is, under whatever name.
     fn role_as(&self, bundle: &BundleRef) -> Role {
-        let known = [Some(&self.active), self.canary.as_ref().map(|canary| &canary.bundle)];
-        let known = known.into_iter().chain([self.shadow.as_ref().map(|shadow| &shadow.bundle)]).flatten();
-        let mut known = known.chain(&self.staged).chain(&self.retired);
-        known.find(|known| known.is_same(bundle)).map_or(Role::Available, |known| self.role_of(&known.name))
+        self.bundles()
+            .find(|known| known.is_same(bundle))
+            .map_or(Role::Available, |known| self.role_of(&known.name))
     }
 
     fn refuse_active(&self, bundle: &BundleRef, role: &'static str) -> Result<(), ChangeError> {
@@ -418,9 +458,19 @@ impl Desired {
         self.retired.retain(|known| !is(known));
     }
 
-    /// Stages what has lost its role; the configured bundle is there without that.
+    /// The same, but that a retired one keeps its place.
+    fn take_for_trial(&mut self, bundle: &BundleRef) {
+        let place = self.retired.iter().position(|retired| retired.is_same(bundle));
+        self.take_out(bundle);
+        if let Some(place) = place {
+            self.retired.insert(place, bundle.clone());
+        }
+    }
+
+    /// Stages what has lost its role; one that is kept for rollback, or that the configuration names, is there without
+    /// that.
     fn put_aside(&mut self, bundle: BundleRef) {
-        if !bundle.is_configured() {
+        if !bundle.is_configured() && !self.retired.contains(&bundle) {
             self.staged.insert(0, bundle);
         }
     }

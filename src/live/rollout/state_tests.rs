@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::live::rollout::Observed;
 
 const RETIRED_MAX: usize = 3;
 
@@ -88,6 +89,40 @@ fn a_rollback_takes_back_the_latest_and_never_brings_it_again() {
 }
 
 #[test]
+fn a_retired_bundle_that_is_tried_again_stays_the_one_to_go_back_to() {
+    let configured = BundleRef::configured;
+    let tries = [
+        Change::Shadow(configured()),
+        Change::Canary(configured(), Reach::Requests(0.05)),
+        Change::Canary(configured(), Reach::Replicas(0.5)),
+    ];
+    for tried in tries {
+        check(&[activate("a"), tried.clone(), Change::Rollback], "a |  |  |  | default");
+        check(&[activate("a"), tried.clone(), Change::Rollback, Change::Rollback], "default |  |  | a | ");
+        // Another one is tried in its place.
+        check(&[activate("a"), tried.clone(), canary("b", 0.5), shadow("c")], "a | b 0.5 | c |  | default");
+    }
+    let four = [activate("a"), activate("b"), activate("c")];
+    check(&four, "c |  |  |  | b,a,default");
+    let then = |more: &[Change]| [&four[..], more].concat();
+    check(&then(&[shadow("a"), Change::Rollback]), "c |  |  |  | b,a,default");
+    check(&then(&[shadow("a"), canary("a", 0.5), Change::Rollback]), "c |  |  |  | b,a,default");
+    // Both are taken back, whichever goes first.
+    let both = [canary("a", 0.5), shadow("b"), Change::Rollback, Change::Rollback];
+    check(&then(&both), "c |  |  |  | b,a,default");
+    check(&then(&[shadow("a"), activate("a")]), "a |  |  |  | c,b,default");
+    // What became active meanwhile is the latest.
+    check(&then(&[canary("b", 0.5), activate("d"), Change::Rollback]), "d |  |  |  | c,b,a");
+    // There is no room for it any more.
+    check(&then(&[canary("a", 0.5), activate("d"), activate("e"), Change::Rollback]), "e |  |  | a | d,c,b");
+    let copy = BundleRef { name: "copy".into(), ..version("a") };
+    check(&then(&[Change::Shadow(copy), Change::Rollback]), "c |  |  |  | b,copy,default");
+    let tried = "bundle a is the shadow: roll it back, and forget it then";
+    refused(&[activate("a"), activate("b"), shadow("a")], &Change::Forget("a".into()), tried);
+    assert_eq!(after(&then(&[shadow("a")])).role_of("a"), Role::Shadow);
+}
+
+#[test]
 fn what_is_refused_says_what_to_do() {
     refused(
         &[activate("a")],
@@ -104,7 +139,7 @@ fn what_is_refused_says_what_to_do() {
         let why = "is not above 0 and below 1; to serve everything, activate the bundle";
         refused(&[], &canary("a", share), &format!("a canary's share of {text} {why}"));
     }
-    let ready = "which is as good as staged: it can be a shadow, a canary or active as it is";
+    let ready = "which is as good as staged: it needs no staging";
     refused(&[shadow("a")], &stage("a"), &format!("bundle a is the shadow, {ready}"));
     refused(&[activate("a"), activate("b")], &stage("a"), &format!("bundle a is retired, {ready}"));
     let configured =
@@ -115,7 +150,8 @@ fn what_is_refused_says_what_to_do() {
     refused(&[activate("a")], &Change::Forget("a".into()), active);
     let tried = "bundle a is the canary: roll it back, and forget it then";
     refused(&[canary("a", 0.5)], &Change::Forget("a".into()), tried);
-    let unknown = "bundle a is neither staged nor retired: there is nothing to forget";
+    let unknown = "bundle a is neither staged nor retired: there is nothing to forget; `pointsman bundle delete` takes \
+                   a version out of the store";
     refused(&[], &Change::Forget("a".into()), unknown);
 }
 
@@ -149,6 +185,62 @@ fn only_what_makes_a_difference_begins_a_new_watch() {
     assert_eq!(shadow_since(&alone), 9);
     let again = other.changed(&activate("b"), 12, RETIRED_MAX).unwrap();
     assert_eq!(Desired { revision: other.revision, ..again }, other);
+}
+
+#[test]
+fn a_promoted_bundle_is_guarded_until_something_else_is_tried() {
+    let promote =
+        |name: &str| Change::Promote(version(name), Box::new(Guard::of(&Observed::default(), "ab")));
+    let is_guarded =
+        |more: &[Change]| after(&[&[canary("a", 0.5), promote("a")], more].concat()).guard.is_some();
+    check(&[canary("a", 0.5), promote("a")], "a |  |  |  | default");
+    for kept in [&[][..], &[stage("b")], &[stage("b"), Change::Forget("b".into())]] {
+        assert!(is_guarded(kept), "{kept:?}");
+    }
+    assert!(is_guarded(&[Change::ReloadConfig]));
+    let rolled_back = [Change::Rollback, Change::RollbackActive];
+    for ends in [canary("b", 0.5), shadow("b"), activate("b"), Change::EndGuard].iter().chain(&rolled_back) {
+        assert!(!is_guarded(std::slice::from_ref(ends)), "{ends:?}");
+    }
+}
+
+#[test]
+fn who_activates_a_guarded_bundle_keeps_it() {
+    let promote = Change::Promote(version("a"), Box::new(Guard::of(&Observed::default(), "ab")));
+    let promoted = after(&[canary("a", 0.5), promote]);
+    let kept = promoted.changed(&activate("a"), 9, RETIRED_MAX).unwrap();
+    assert_eq!(kept, Desired { revision: kept.revision, guard: None, ..promoted });
+}
+
+#[test]
+fn a_guard_ends_with_the_predecessor_and_no_other_retired_bundle() {
+    let promote = Change::Promote(version("c"), Box::new(Guard::of(&Observed::default(), "ab")));
+    let promoted = after(&[activate("a"), activate("b"), canary("c", 0.5), promote]);
+    assert_eq!(line(&promoted), "c |  |  |  | b,a,default");
+    let is_guarded_without = |name: &str| {
+        let forgotten = promoted.changed(&Change::Forget(name.into()), 9, RETIRED_MAX).unwrap();
+        forgotten.guard.is_some()
+    };
+    assert!(is_guarded_without("a"));
+    assert!(!is_guarded_without("b"));
+}
+
+#[test]
+fn the_active_bundle_is_taken_back_from_beside_a_shadow() {
+    let promote = Change::Promote(version("a"), Box::new(Guard::of(&Observed::default(), "ab")));
+    let promoted = after(&[shadow("b"), canary("a", 0.5), promote]);
+    assert_eq!(line(&promoted), "a |  | b |  | default");
+    assert!(promoted.guard.is_some());
+    let back = promoted.changed(&Change::RollbackActive, 9, RETIRED_MAX).unwrap();
+    assert_eq!(line(&back), "default |  | b | a | ");
+    // It stands beside another one now.
+    assert_eq!((back.guard, back.shadow.unwrap().since_ms), (None, 9));
+    // The one to go back to may be the one that is tried again.
+    let again = Change::Shadow(BundleRef::configured());
+    let back = after(&[activate("a"), again, Change::RollbackActive]);
+    assert_eq!(line(&back), "default |  |  | a | ");
+    let nothing = "nothing to roll back: there is no canary, no shadow and no retired bundle";
+    refused(&[stage("a")], &Change::RollbackActive, nothing);
 }
 
 #[test]
@@ -201,18 +293,22 @@ fn change() -> impl Strategy<Value = Change> {
         2 => bundle().prop_map(Change::Shadow),
         3 => (bundle(), reach).prop_map(|(bundle, reach)| Change::Canary(bundle, reach)),
         4 => bundle().prop_map(Change::Activate),
+        2 => (bundle(), 0.0..1e6).prop_map(|(bundle, good)| {
+            let seen = Observed { good, ..Observed::default() };
+            Change::Promote(bundle, Box::new(Guard::of(&seen, "ab")))
+        }),
+        1 => Just(Change::EndGuard),
+        1 => Just(Change::RollbackActive),
         3 => Just(Change::Rollback),
         2 => bundle().prop_map(|bundle| Change::Forget(bundle.name)),
         1 => Just(Change::ReloadConfig),
     ]
 }
 
-/// Returns every bundle that has a role.
+/// Returns every bundle that has a role, a retired one that is tried again once.
 fn holders(desired: &Desired) -> Vec<&BundleRef> {
-    let canary = desired.canary.iter().map(|canary| &canary.bundle);
-    let shadow = desired.shadow.iter().map(|shadow| &shadow.bundle);
-    let active = std::iter::once(&desired.active).chain(canary).chain(shadow);
-    active.chain(&desired.staged).chain(&desired.retired).collect()
+    let retired = desired.retired.iter().filter(|retired| !desired.running().any(|one| one == *retired));
+    desired.running().chain(&desired.staged).chain(retired).collect()
 }
 
 proptest! {
@@ -224,7 +320,7 @@ proptest! {
         let mut desired = Desired::first(0);
         for (change, at_ms) in changes.iter().zip(1..) {
             let Ok(next) = desired.changed(change, at_ms, RETIRED_MAX) else {
-                prop_assert!(!matches!(change, Change::Activate(_) | Change::ReloadConfig), "{change:?}");
+                prop_assert!(!matches!(change, Change::Activate(_) | Change::Promote(..) | Change::ReloadConfig), "{change:?}");
                 continue;
             };
             prop_assert_eq!(next.revision, desired.revision + 1);
@@ -241,9 +337,16 @@ proptest! {
                 prop_assert!(canary.reach.share() > 0.0 && canary.reach.share() < 1.0);
             }
             let can_roll_back = next.canary.is_some() || next.shadow.is_some() || !next.retired.is_empty();
+            prop_assert!(!next.retired.contains(&next.active));
             let rolled_back = next.changed(&Change::Rollback, at_ms, RETIRED_MAX);
             prop_assert_eq!(rolled_back.is_ok(), can_roll_back);
-            if let Change::Activate(bundle) = change {
+            // To try something and to take it back leaves what can be gone back to as it was.
+            if let (Change::Shadow(_) | Change::Canary(..), Ok(back)) = (change, &rolled_back) {
+                let names = |desired: &Desired| desired.retired.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+                let is_copy = desired.retired.iter().any(|one| !next.retired.contains(one));
+                prop_assert!(is_copy || names(back) == names(&desired), "{change:?}");
+            }
+            if let Change::Activate(bundle) | Change::Promote(bundle, _) = change {
                 prop_assert_eq!(&next.active, bundle);
                 prop_assert!(desired.active.is_same(bundle) || next.retired[0] == desired.active);
             }
