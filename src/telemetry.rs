@@ -3,7 +3,10 @@
 //! Labels come from closed sets or from the configuration; never a prompt, a key or a user id.
 //! May be named by any module and names none of them.
 
+mod fleet;
+mod known;
 mod live;
+mod named;
 mod shadow;
 
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
@@ -12,9 +15,12 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
+pub use self::fleet::fleet_wanted;
+pub use self::known::completions_of;
 pub use self::live::{
     ReloadOutcome, SwapOutcome, bundle_change, bundle_role, classifiers_to_free, config_reload, generation,
 };
+pub use self::named::{Named, Names};
 pub use self::shadow::{shadow_dropped, shadow_scored};
 
 /// Decisions by tier and source. With [`UNSCORED`] it tells the coverage: the share of requests that
@@ -66,7 +72,7 @@ const ATTEMPT_COST: &str = "pointsman_attempt_cost_usd";
 const COMPLETIONS: &str = "pointsman_completions_total";
 /// Completions that nobody answered, or not to the end, by kind.
 const COMPLETIONS_FAILED: &str = "pointsman_completions_failed_total";
-/// Completions that a tier above the decided one answered, by that tier.
+/// Completions that a tier above the decided one answered since an answer below was weak, by that tier.
 const ESCALATED: &str = "pointsman_completions_escalated_total";
 /// Completions in progress.
 const IN_PROGRESS: &str = "pointsman_completions_in_progress";
@@ -100,8 +106,6 @@ const FEEDBACK: &str = "pointsman_feedback_total";
 
 /// Versions of the classifier that were asked for, by where they came from: in_place, cached, downloaded, failed.
 const BUNDLES_FETCHED: &str = "pointsman_bundles_fetched_total";
-/// 1 while the store says what the fleet is to run, 0 while the last that is known of it holds on.
-const FLEET_FOLLOWING: &str = "pointsman_fleet_following";
 /// Calls of the admin listener that were refused, by reason: no_credential, unreadable, wrong_token, tls.
 const ADMIN_REFUSED: &str = "pointsman_admin_refused_total";
 
@@ -130,6 +134,9 @@ pub fn init_log(format: LogFormat, level: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written, as on a full disk, would be told on stderr, which breaks down: with it whatever
+        // logged, be it what loads bundles.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_span_events(FmtSpan::NONE);
@@ -182,11 +189,18 @@ pub fn init_metrics() -> &'static PrometheusHandle {
         // Only a second recorder could fail here, and this is the only place that installs one.
         let _ = metrics::set_global_recorder(recorder);
         describe();
+        known::show();
         handle
     })
 }
 
+/// Returns every metric as Prometheus reads it, without gauges of what is no more.
+pub fn render() -> String {
+    named::without_gone(&init_metrics().render())
+}
+
 fn describe() {
+    fleet::describe();
     live::describe();
     shadow::describe();
     describe_counter!(DECISIONS, "Decisions by tier and source");
@@ -224,7 +238,10 @@ fn describe() {
     describe_counter!(OBSERVATIONS, "Observations for learning, by channel and fate");
     describe_gauge!(OFFSET, "Learned offset on the logit of sufficiency, by intent and target");
     describe_counter!(EXPLORED, "Decisions that try a target to learn about it");
-    describe_counter!(ESCALATED, "Completions that a tier above the decided one answered, by that tier");
+    describe_counter!(
+        ESCALATED,
+        "Completions that a higher tier answered since an answer below was weak, by that tier"
+    );
     describe_gauge!(IN_PROGRESS, "Completions in progress");
     describe_histogram!(OVERHEAD_SECONDS, metrics::Unit::Seconds, "Time of a completion in pointsman itself");
     describe_histogram!(ATTEMPTS_PER, "Attempts that an answered completion took");
@@ -234,7 +251,6 @@ fn describe() {
     describe_gauge!(TRAFFIC_QUEUE, "Requests that wait to be written");
     describe_gauge!(TRAFFIC_SPOOLED, "Records and feedback that wait on local disk until the store is back");
     describe_gauge!(TRAFFIC_STORE_UP, "1 while the traffic store is there, else 0");
-    describe_gauge!(FLEET_FOLLOWING, "1 while the store says what the fleet is to run, else 0");
     describe_counter!(ADMIN_REFUSED, "Calls of the admin listener that were refused, by reason");
 }
 
@@ -439,11 +455,6 @@ pub fn traffic_waiting(queue: usize, spooled: u64, store_up: bool) {
 /// Counts a version of the classifier that was asked for, by where it came from.
 pub fn bundle_fetched(from: &'static str) {
     counter!(BUNDLES_FETCHED, "from" => from).increment(1);
-}
-
-/// Notes whether the store says what the fleet is to run.
-pub fn fleet_following(follows: bool) {
-    gauge!(FLEET_FOLLOWING).set(if follows { 1.0 } else { 0.0 });
 }
 
 /// Counts a call of the admin listener that was refused.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use proptest::{prop_assert, proptest};
 
 use super::*;
-use crate::config::{Config, DEFAULT_TOML, read_file, read_text};
+use crate::config::{AssistantExtra, Config, DEFAULT_TOML, OutputLimit, read_file, read_text};
 
 /// A value that must not come back in any message.
 /// Checks the only problem of a provider that has these keys besides its name, which stands in line 2.

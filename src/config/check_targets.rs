@@ -19,7 +19,7 @@ const TIERS_MAX: usize = 16;
 const TARGETS_MAX: usize = 1000;
 const OUTPUT_TOKENS_TYPICAL: u64 = 500;
 /// A target is not given up before so many times what its answers usually take, unless the operator says so.
-const USUAL_TIMES_MIN: u32 = 3;
+pub const USUAL_TIMES_MIN: u32 = 3;
 
 /// Returns every target, without its provider; what is wrong with them is noted in `source`. A target waits as
 /// long as `timeouts` say, as written and checked, where it has none of its own, and never longer than `deadline`.

@@ -101,7 +101,7 @@ pub struct AdminFile {
 pub struct AdminTokenFile {
     /// Name by which changes are recorded; required.
     pub name: Option<String>,
-    /// Where the token is, "env:NAME" or "file:PATH"; at least 16 bytes; required.
+    /// Where the token is, "env:NAME" or "file:PATH"; at least 24 bytes; required.
     pub token: Option<String>,
 }
 

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::completion::{AssistantExtra, Check, Exhausted, OnWeak, OutputLimit, StreamQuality};
+use super::{
+    completion::{Check, Exhausted, OnWeak, StreamQuality},
+    provider::{AssistantExtra, OutputLimit},
+};
 
 /// One account with one provider.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -24,6 +24,8 @@ mod file_completion;
 mod file_rollout;
 mod file_traffic;
 mod live;
+mod provider;
+mod provider_kinds;
 pub mod read;
 mod secret;
 mod traffic;
@@ -35,8 +37,10 @@ pub use self::{
     check_providers::{BETA_MAX, is_beta, is_loopback, key_source},
     check_rules::compile as compile_pattern,
     check_server::NEEDS_ALLOWING,
+    check_targets::USUAL_TIMES_MIN,
     completion::*,
-    read::{read_file, read_text},
+    provider::*,
+    read::{read_file, read_server, read_text},
     secret::read_secret,
 };
 use crate::prompt::{Features, TargetId, Tier};

@@ -24,6 +24,14 @@ pub fn read_file(path: &Path) -> Result<Config, ConfigError> {
     read(&text_of(path)?, path.display().to_string(), path.parent())
 }
 
+/// Returns the configuration of a file of which only `[server]` is looked at, all else as built in: a server can be asked
+/// whatever is wrong with the rest. `None` where not even that can be read.
+pub fn read_server(path: &Path) -> Option<Config> {
+    let mut file: toml::Table = text_of(path).ok()?.parse().ok()?;
+    file.retain(|section, _| section == "server");
+    read(&toml::to_string(&file).ok()?, path.display().to_string(), path.parent()).ok()
+}
+
 /// Returns the text of a file, bounded; what is wrong with it as the only problem.
 pub fn text_of(path: &Path) -> Result<String, ConfigError> {
     let failed = |message: String| ConfigError {
@@ -103,6 +111,10 @@ impl SourceText<'_> {
         let hint = match section {
             "" => String::new(),
             section if self.has(section) => String::new(),
+            // Sections that may well be empty; of the others there has to be something.
+            section @ ("rules" | "intents" | "budgets") => format!(
+                " (this is the built-in `{section}`: give your own, or drop them by `{section} = []` at the top)"
+            ),
             section => format!(" (this is the built-in `{section}`: give your own)"),
         };
         self.problems.push(Problem { path, line, message: message.into() + &hint });

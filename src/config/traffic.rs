@@ -256,11 +256,17 @@ impl Default for LearningConfig {
             offset_max: 3.0,
             half_life: Duration::from_secs(14 * 86_400),
             refresh: Duration::from_secs(2),
-            weights: LearningWeights { human: 1.0, user: 0.5, automatic: 0.3, accepted: 0.004, weak: 0.02 },
+            weights: LearningWeights::default(),
             tenant_burst: 10.0,
             tenant_per_hour: 10.0,
             explore: None,
         }
+    }
+}
+
+impl Default for LearningWeights {
+    fn default() -> Self {
+        Self { human: 1.0, user: 0.5, automatic: 0.3, accepted: 0.004, weak: 0.02 }
     }
 }
 

@@ -11,7 +11,7 @@ const SWAPS: &str = "pointsman_bundle_changes_total";
 /// From the wish to the first request, seconds.
 pub(super) const SWAP_SECONDS: &str = "pointsman_bundle_change_seconds";
 /// 1 for each bundle that is loaded, by version and role.
-const BUNDLE: &str = "pointsman_bundle_info";
+pub(super) const BUNDLE: &str = "pointsman_bundle_info";
 /// Reloads of the configuration by what became of them.
 const RELOADS: &str = "pointsman_config_reloads_total";
 /// Classifiers that serve no new request and still work on an old one.

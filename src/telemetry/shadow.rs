@@ -24,8 +24,8 @@ pub fn shadow_scored(outcome: &'static str) {
     counter!(SCORED, "outcome" => outcome).increment(1);
 }
 
-/// Counts how much was dropped because of "queue" (too many requests wait for the shadow) or "store" (too many scores wait to
-/// be written).
+/// Counts how much was dropped because of "queue" (too many requests wait for the shadow) or "store" (too many scores
+/// wait to be written).
 pub fn shadow_dropped(reason: &'static str, count: u64) {
     counter!(DROPPED, "reason" => reason).increment(count);
 }

@@ -68,7 +68,7 @@ pub struct After {
     pub intent: Option<Arc<str>>,
     /// Probability with which the target was chosen: below 1 where its tier draws by weight.
     pub propensity: f64,
-    /// Expected cost of each tier's first target.
+    /// Expected cost of each tier's first target; empty where it is not known.
     pub tier_costs_usd: Vec<f64>,
     pub reason: String,
 }
@@ -205,7 +205,8 @@ fn single_tiers(after: &[After], tiers: &[Arc<str>]) -> Vec<SingleTier> {
         .iter()
         .enumerate()
         .filter_map(|(at, tier)| {
-            let costs: Vec<f64> = after.iter().map(|after| after.tier_costs_usd[at]).collect();
+            let costs: Vec<f64> =
+                after.iter().filter_map(|after| after.tier_costs_usd.get(at).copied()).collect();
             let scores: Vec<f64> =
                 after.iter().filter_map(|after| Some(after.choice.sufficiency.as_ref()?[at])).collect();
             let point = Point { cost_usd: sides::mean(&costs)?, score: sides::mean(&scores)? };

@@ -51,29 +51,45 @@ pub fn pair(before: &[Before], from: Setting, to: Setting, tiers: &[Arc<str>], w
             excerpt: before.excerpt.clone(),
         })
         .collect();
-    let mut direct = compare(&first, std::slice::from_ref(&to), tiers, weight_max).settings;
-    let direct = direct.pop().expect("one setting makes one change");
-    Pair {
-        agreement: Agreement {
-            tier: direct.same_tier,
-            target: direct.same_target,
-            intent: same_intent(&from.after, &to.after),
-        },
-        tiers: direct.confusion,
-        stronger: direct.stronger,
-        weaker: direct.weaker,
-        saved: direct.saved_against_log,
-        furthest: furthest(&first, &to.after, tiers),
-        beside_log: compare(before, &[from, to], tiers, weight_max),
+    let intents: Vec<Option<Arc<str>>> = from.after.iter().map(|after| after.intent.clone()).collect();
+    let direct = compare(&first, std::slice::from_ref(&to), tiers, weight_max);
+    let (intent, furthest) = (same_intent(&intents, &to.after), furthest(&first, &to.after, tiers));
+    Pair::of(direct, intent, furthest, compare(before, &[from, to], tiers, weight_max))
+}
+
+/// Compares the log itself with a setting, which decides for every request of `before`; it is not empty. `intents` are
+/// the log's, one for each request.
+pub fn pair_with_log(
+    before: &[Before],
+    intents: &[Option<Arc<str>>],
+    to: &Setting,
+    tiers: &[Arc<str>],
+    weight_max: f64,
+) -> Pair {
+    let beside_log = compare(before, std::slice::from_ref(to), tiers, weight_max);
+    let (intent, furthest) = (same_intent(intents, &to.after), furthest(before, &to.after, tiers));
+    Pair::of(beside_log.clone(), intent, furthest, beside_log)
+}
+
+impl Pair {
+    /// `direct` has the one setting that is compared.
+    fn of(mut direct: WhatIf, intent: Option<f64>, furthest: Vec<Moved>, beside_log: WhatIf) -> Self {
+        let direct = direct.settings.pop().expect("one setting makes one change");
+        Self {
+            agreement: Agreement { tier: direct.same_tier, target: direct.same_target, intent },
+            tiers: direct.confusion,
+            stronger: direct.stronger,
+            weaker: direct.weaker,
+            saved: direct.saved_against_log,
+            furthest,
+            beside_log,
+        }
     }
 }
 
-fn same_intent(from: &[After], to: &[After]) -> Option<f64> {
-    let seen: Vec<bool> = from
-        .iter()
-        .zip(to)
-        .filter_map(|(from, to)| Some(from.intent.as_ref()? == to.intent.as_ref()?))
-        .collect();
+fn same_intent(from: &[Option<Arc<str>>], to: &[After]) -> Option<f64> {
+    let seen: Vec<bool> =
+        from.iter().zip(to).filter_map(|(from, to)| Some(from.as_ref()? == to.intent.as_ref()?)).collect();
     (!seen.is_empty()).then(|| seen.iter().filter(|same| **same).count() as f64 / seen.len() as f64)
 }
 
@@ -142,5 +158,22 @@ mod tests {
         let names: Vec<&str> = pair.beside_log.settings.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["A", "B"]);
         assert_eq!(pair.beside_log.settings[1].off_policy.rewarded, 1);
+    }
+    #[test]
+    fn the_log_itself_is_compared_with_a_setting() {
+        let log: Vec<Before> = (1..=3).map(|number| before(number, "mid", SCORES)).collect();
+        let to = [("mid", Some("code")), ("big", Some("math")), ("small", None)];
+        let mut to = setting("B", &to);
+        // What each tier would cost is not known: then nothing is said of single tiers.
+        to.after.iter_mut().for_each(|after| after.tier_costs_usd.clear());
+        let intents = [Some("code".into()), Some("code".into()), Some("code".into())];
+        let tiers: Vec<Arc<str>> = ["small", "mid", "big"].map(Arc::from).to_vec();
+        let pair = pair_with_log(&log, &intents, &to, &tiers, WEIGHT_MAX);
+        assert_eq!((pair.agreement.tier, pair.stronger, pair.weaker), (1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0));
+        assert_eq!(pair.agreement.intent, Some(0.5));
+        assert_eq!(pair.tiers.counts[1], [1, 1, 1]);
+        assert!(pair.saved.is_some_and(|saved| saved < 0.0), "{:?}", pair.saved);
+        assert_eq!((pair.furthest.len(), pair.beside_log.single_tiers.len()), (2, 0));
+        assert_eq!(pair.beside_log.settings.len(), 1);
     }
 }
