@@ -22,7 +22,7 @@ const MESSAGE_CHARS_MAX: usize = 2000;
 /// Returns the status of a change that did not happen.
 pub fn status(error: &DeployError) -> Status {
     let (code, reason) = match error {
-        DeployError::Bundles(error) => of_bundles(error),
+        DeployError::Bundles(error) | DeployError::NoBundle(error) => of_bundles(error),
         DeployError::Load(_) | DeployError::Fit(ExchangeError::Router(_)) => {
             (Code::FailedPrecondition, "UNFIT")
         }
@@ -51,13 +51,14 @@ fn of_bundles(error: &BundleStoreError) -> (Code, &'static str) {
         | BundleStoreError::Signature { .. }
         | BundleStoreError::File { .. }
         | BundleStoreError::Taken { .. } => (Code::FailedPrecondition, "UNFIT"),
+        BundleStoreError::Stopped { .. } => (Code::Cancelled, "STOPPED"),
         BundleStoreError::Late { .. } | BundleStoreError::Store { .. } => (Code::Unavailable, "BUNDLE_STORE"),
         BundleStoreError::Place(_) | BundleStoreError::Disk { .. } => {
             (Code::FailedPrecondition, "BUNDLE_STORE")
         }
-        BundleStoreError::DiskFull { .. } | BundleStoreError::CacheFull { .. } => {
-            (Code::ResourceExhausted, "NO_ROOM")
-        }
+        BundleStoreError::DiskFull { .. }
+        | BundleStoreError::StoreFull { .. }
+        | BundleStoreError::CacheFull { .. } => (Code::ResourceExhausted, "NO_ROOM"),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Feedback from any edge -> what became of it. Checks and stores nothing itself: `traffic` does.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
-    live::Live,
+    live::{Live, Serving},
     routing::admit::BadRequest,
     telemetry,
     traffic::{
@@ -117,14 +117,46 @@ pub async fn take(live: &Live, draft: Result<FeedbackDraft, BadRequest>) -> Resu
     outcome
 }
 
+/// Returns every intent that a decision of now may name: of each bundle that serves, and the operator's own. `None` while
+/// no bundle says what it knows.
+fn known_intents(serving: &Serving) -> Option<BTreeSet<Arc<str>>> {
+    let canary = serving.canary.as_ref().map(|canary| &canary.served);
+    let served = [Some(&serving.active), canary, serving.shadow.as_ref()].into_iter().flatten();
+    let bundles: Vec<_> = served.filter_map(|served| served.router.classifier()).collect();
+    if bundles.is_empty() {
+        return None;
+    }
+    let of_bundles =
+        bundles.iter().flat_map(|bundle| bundle.intents.iter().map(|intent| Arc::clone(&intent.0)));
+    let own = serving.config.intents.iter().map(|intent| Arc::clone(&intent.name));
+    let of_rules = serving.config.rules.iter().filter_map(|rule| rule.fixes.as_ref()?.intent.clone());
+    Some(of_bundles.chain(own).chain(of_rules).collect())
+}
+
 async fn store(live: &Live, draft: FeedbackDraft) -> Result<Taken, Refusal> {
-    let feedback = draft.check(live.router().config(), traffic::now_ms()).map_err(Refusal::Invalid)?;
+    let serving = live.serving();
+    // One of a bundle that was exchanged meanwhile was an intent when its decision was made.
+    let unknown = known_intents(&serving)
+        .filter(|_| !live.traffic().knows(&draft.right_intent))
+        .and_then(|known| draft.intent_problem(&known));
+    let feedback = match draft.check(&serving.config, traffic::now_ms()) {
+        Ok(feedback) => match unknown {
+            None => feedback,
+            Some(problem) => return Err(Refusal::Invalid(BadRequest(vec![problem]))),
+        },
+        Err(BadRequest(mut problems)) => {
+            problems.extend(unknown);
+            return Err(Refusal::Invalid(BadRequest(problems)));
+        }
+    };
+    drop(serving);
     let feedback_id = feedback.name().to_owned();
     // Bounded by the log itself, which knows how long store and spool may take.
     let landed = live.feedback(feedback).await.map_err(|error| Refusal::NotTaken(error.into()))?;
     let status = match landed {
         Landed::Known => FeedbackStatus::Recorded,
-        Landed::Unknown => FeedbackStatus::UnknownDecision,
+        // Of a spooled one nobody can be asked, just now, whether its decision is in the log.
+        Landed::Unknown | Landed::Spooled => FeedbackStatus::UnknownDecision,
         Landed::Duplicate => FeedbackStatus::Duplicate,
         Landed::Full => return Err(Refusal::NotTaken(NotTaken::NoRoom)),
     };

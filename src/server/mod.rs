@@ -25,7 +25,7 @@ use crate::{
     live::{Live, deploy::Deployer},
     server::{
         admin_auth::{
-            Guard,
+            Guard, connection,
             tls::{self, Tls},
         },
         grpc::{AdminGrpc, RouterGrpc},
@@ -172,8 +172,11 @@ pub async fn run_deploying(
     let mut tasks: JoinSet<Result<(), ServerError>> = JoinSet::new();
     let (incoming, grpc_stop) = (incoming_of(listeners.grpc), wait_for(stopped.clone()));
     tasks.spawn(async move { Ok(grpc.serve_with_incoming_shutdown(incoming, grpc_stop).await?) });
+    let mut follows_credentials = JoinSet::new();
     if let Some(listener) = listeners.admin {
+        follows_credentials.spawn(listener.guard.clone().follow_tokens());
         let admin = transport(&in_flight)
+            .max_connection_age(connection::AGE_MAX)
             .layer(listener.guard)
             .add_service(AdminServiceServer::new(AdminGrpc::new(
                 Arc::clone(&live),
@@ -186,12 +189,14 @@ pub async fn run_deploying(
         let (incoming, admin_stop) = (incoming_of(listener.tcp), wait_for(stopped.clone()));
         match listener.tls {
             Some(tls) => {
-                let incoming = tls::encrypted(incoming, tls);
+                follows_credentials.spawn(Arc::clone(&tls).follow_files());
+                let incoming = connection::limited(tls::encrypted(incoming, tls));
                 tasks.spawn(
                     async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) },
                 );
             }
             None => {
+                let incoming = connection::limited(incoming);
                 tasks.spawn(
                     async move { Ok(admin.serve_with_incoming_shutdown(incoming, admin_stop).await?) },
                 );
@@ -203,7 +208,7 @@ pub async fn run_deploying(
         let service = http::Service {
             app: http::app(Arc::clone(&live), http::Hosts::of(address, &config.hosts)),
             in_flight: in_flight.clone(),
-            write_stall: live.serving().completer.config().completion.stream.caller_stall + WRITE_STALL_MORE,
+            write_stall: write_stall(Arc::clone(&live)),
         };
         let http_stop = stopped.clone();
         tasks.spawn(async move {
@@ -220,6 +225,7 @@ pub async fn run_deploying(
     };
     follow.abort();
     upkeep.abort();
+    follows_credentials.abort_all();
     set_health(&health, false).await;
     tracing::info!(grace_ms = config.drain.as_millis() as u64, "draining");
     // Ends open health watches, which would hold up the drain otherwise.
@@ -235,6 +241,11 @@ pub async fn run_deploying(
         );
     }
     outcome
+}
+
+/// Returns how long a caller may leave his answer unread by the configuration of that moment.
+fn write_stall(live: Arc<Live>) -> http::WriteStall {
+    Arc::new(move || live.serving().config.completion.stream.caller_stall + WRITE_STALL_MORE)
 }
 
 /// Returns a gRPC server without services, whose calls are counted.

@@ -4,6 +4,7 @@
 //! shown, and never tells how a token is wrong.
 
 mod certificate;
+pub mod connection;
 pub mod tls;
 mod tokens;
 
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use rustls::pki_types::CertificateDer;
@@ -26,7 +28,11 @@ use tonic::{
 use tower::{Layer, Service};
 
 use self::tokens::Tokens;
-use crate::{config::AdminConfig, live::deploy::Who, telemetry};
+use crate::{
+    config::{AdminConfig, AdminTokenConfig, KeySource},
+    live::deploy::Who,
+    telemetry,
+};
 
 /// Probes come without credentials, and learn nothing but whether the listener is there.
 const OPEN_PATH: &str = "/grpc.health.v1.Health/";
@@ -34,10 +40,15 @@ const OPEN_PATH: &str = "/grpc.health.v1.Health/";
 pub const USER_HEADER: &str = "x-pointsman-user";
 /// Longest such name that is recorded, characters.
 const USER_CHARS_MAX: usize = 64;
-/// How long a refusal takes: who tries tokens gets nowhere, who mistyped does not mind.
+/// How long a refusal takes: who mistyped does not mind, and a program that tries again at once is slowed down. What keeps
+/// out who tries tokens is their length alone: any limit of tries would turn away those who have one as well, wherever
+/// they cannot be told from who tries - behind a mesh, a tunnel or a load balancer all come from one address.
 const REFUSAL_AFTER: Duration = Duration::from_secs(1);
 /// Refusals that wait at once. Above, they come at once and are only counted: callers must not fill memory and log.
 const REFUSALS_WAITING_MAX: usize = 64;
+/// How often files of tokens and certificates are read again: a token that was taken out of its file lets nobody in after
+/// this.
+const REREAD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the admin listener cannot say who calls it.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +77,9 @@ pub struct Guard(Arc<Asked>);
 
 #[derive(Debug)]
 struct Asked {
-    tokens: Tokens,
+    configured: Vec<AdminTokenConfig>,
+    /// Those of `configured` that could be read.
+    tokens: ArcSwap<Tokens>,
     /// Whether certificates let in; TLS has verified each that is there.
     certificates: bool,
     refusals: Semaphore,
@@ -90,15 +103,16 @@ impl Refusal {
         }
     }
 
-    fn message(self) -> &'static str {
-        match self {
+    fn status(self) -> Status {
+        let message = match self {
             Self::Nothing => {
                 "this listener asks who you are: send a token (pointsman: --token env:NAME or file:PATH) or a client \
                  certificate that server.admin names"
             }
             Self::Unreadable => "one header \"authorization: Bearer TOKEN\" is understood, and nothing else",
             Self::WrongToken => "the token is not one of server.admin.tokens",
-        }
+        };
+        Status::unauthenticated(message)
     }
 }
 
@@ -109,8 +123,47 @@ impl Guard {
             return Err(AuthError::Reach { address, why });
         }
         let certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        let tokens = Tokens::read(&config.tokens)?;
-        Ok(Self(Arc::new(Asked { tokens, certificates, refusals: Semaphore::new(REFUSALS_WAITING_MAX) })))
+        Ok(Self(Arc::new(Asked {
+            tokens: ArcSwap::from_pointee(Tokens::read(&config.tokens)?),
+            configured: config.tokens.clone(),
+            certificates,
+            refusals: Semaphore::new(REFUSALS_WAITING_MAX),
+        })))
+    }
+
+    /// Follows what files of tokens hold; never returns. A token whose file cannot be read lets nobody in.
+    pub async fn follow_tokens(self) {
+        if !self.0.configured.iter().any(|token| matches!(token.from, KeySource::File(_))) {
+            return std::future::pending().await;
+        }
+        let mut told = Vec::new();
+        loop {
+            tokio::time::sleep(REREAD_EVERY).await;
+            let guard = self.clone();
+            // Without an answer nothing is known: those before hold on.
+            let Ok(problems) = tokio::task::spawn_blocking(move || guard.read_tokens()).await else {
+                continue;
+            };
+            for problem in problems.iter().filter(|problem| !told.contains(*problem)) {
+                tracing::warn!(problem, "a token of the admin listener lets nobody in");
+            }
+            told = problems;
+        }
+    }
+
+    /// Reads the tokens again; returns what is wrong with those that let nobody in.
+    fn read_tokens(&self) -> Vec<String> {
+        let (tokens, problems) = Tokens::try_each(&self.0.configured);
+        if tokens != **self.0.tokens.load() {
+            self.0.tokens.store(Arc::new(tokens));
+            tracing::info!("tokens of the admin listener were read again");
+        }
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether a caller has to say who he is; also while no token can be read.
+    fn asks(&self) -> bool {
+        self.0.certificates || !self.0.configured.is_empty()
     }
 
     /// Returns who calls. A certificate counts before a token: it was proven already.
@@ -118,18 +171,21 @@ impl Guard {
         if let (true, Some(certificate)) = (self.0.certificates, certificate) {
             return Ok(Who(format!("certificate {}", certificate::name(certificate))));
         }
+        if !self.asks() {
+            // On this machine nobody asks: a token does not hurt, and says nothing.
+            return Ok(local(headers));
+        }
         let mut shown = headers.get_all(AUTHORIZATION).into_iter();
         match (shown.next(), shown.next()) {
-            (None, _) if self.0.tokens.is_empty() && !self.0.certificates => Ok(local(headers)),
             (None, _) => Err(Refusal::Nothing),
-            // On this machine nobody asks: a token does not hurt, and says nothing.
-            (Some(_), _) if self.0.tokens.is_empty() && !self.0.certificates => Ok(local(headers)),
             (Some(value), None) => {
                 let token = value.as_bytes();
                 let scheme = token.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
                 let token = scheme.map(|_| token[7..].trim_ascii()).filter(|token| !token.is_empty());
-                let name = self.0.tokens.name_of(token.ok_or(Refusal::Unreadable)?);
-                name.map(|name| Who(name.to_string())).ok_or(Refusal::WrongToken)
+                let token = token.ok_or(Refusal::Unreadable)?;
+                let tokens = self.0.tokens.load();
+                let name = tokens.name_of(token).ok_or(Refusal::WrongToken)?;
+                Ok(Who(name.to_string()))
             }
             (Some(_), Some(_)) => Err(Refusal::Unreadable),
         }
@@ -142,7 +198,7 @@ impl Guard {
             tracing::warn!(peer, reason = refusal.label(), "a call of the admin listener was refused");
             tokio::time::sleep(REFUSAL_AFTER).await;
         }
-        Status::unauthenticated(refusal.message()).into_http()
+        refusal.status().into_http()
     }
 }
 
@@ -211,9 +267,14 @@ mod tests {
     use super::*;
     use crate::config::{AdminTlsConfig, AdminTokenConfig, KeySource};
 
-    const TOKEN: &str = "0123456789abcdef";
+    const TOKEN: &str = "0123456789abcdef01234567";
 
     fn guard(tokens: bool, certificates: bool) -> Guard {
+        guard_and_file(tokens, certificates).0
+    }
+
+    /// The file holds the one token.
+    fn guard_and_file(tokens: bool, certificates: bool) -> (Guard, tempfile::NamedTempFile) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
         let token = AdminTokenConfig { name: "alice".into(), from: KeySource::File(file.path().to_owned()) };
@@ -224,7 +285,7 @@ mod tests {
         };
         let tokens = if tokens { vec![token] } else { Vec::new() };
         let config = AdminConfig { tokens, tls: Some(tls), allow_plaintext: false };
-        Guard::new(&config, "127.0.0.1:1".parse().unwrap()).unwrap()
+        (Guard::new(&config, "127.0.0.1:1".parse().unwrap()).unwrap(), file)
     }
 
     #[track_caller]
@@ -257,7 +318,7 @@ mod tests {
         check(&guard, &[("authorization", &format!("Bearer {TOKEN}")), (USER_HEADER, "bob")], Ok("alice"));
         check(&guard, &[], Err(Refusal::Nothing));
         check(&guard, &[(USER_HEADER, "alice")], Err(Refusal::Nothing));
-        check(&guard, &[("authorization", "Bearer 0123456789abcdeF")], Err(Refusal::WrongToken));
+        check(&guard, &[("authorization", "Bearer 0123456789abcdeF01234567")], Err(Refusal::WrongToken));
         check(&guard, &[("authorization", "Bearer alice")], Err(Refusal::WrongToken));
         for unreadable in ["", "Bearer", "Bearer ", "Basic YWxpY2U6YQ==", TOKEN] {
             check(&guard, &[("authorization", unreadable)], Err(Refusal::Unreadable));
@@ -271,6 +332,34 @@ mod tests {
         let guard = guard(false, true);
         check(&guard, &[], Err(Refusal::Nothing));
         check(&guard, &[("authorization", &format!("Bearer {TOKEN}"))], Err(Refusal::WrongToken));
+    }
+
+    #[test]
+    fn a_token_that_is_taken_back_lets_nobody_in() {
+        let (guard, file) = guard_and_file(true, false);
+        let check_token = |token: &str, expected: Result<&str, Refusal>| {
+            check(&guard, &[("authorization", &format!("Bearer {token}"))], expected);
+        };
+        assert_eq!(guard.read_tokens(), Vec::<String>::new());
+        check_token(TOKEN, Ok("alice"));
+        std::fs::write(file.path(), "fedcba9876543210fedcba98").unwrap();
+        assert_eq!(guard.read_tokens(), Vec::<String>::new());
+        check_token("fedcba9876543210fedcba98", Ok("alice"));
+        check_token(TOKEN, Err(Refusal::WrongToken));
+        // Without any token left it does not stand open.
+        drop(file);
+        assert_eq!(guard.read_tokens().len(), 1);
+        check_token("fedcba9876543210fedcba98", Err(Refusal::WrongToken));
+        check(&guard, &[], Err(Refusal::Nothing));
+    }
+
+    #[test]
+    fn who_tries_tokens_keeps_nobody_out_who_has_one() {
+        let guard = guard(true, false);
+        for _ in 0..10_000 {
+            check(&guard, &[("authorization", "Bearer 0123456789abcdeF01234567")], Err(Refusal::WrongToken));
+        }
+        check(&guard, &[("authorization", &format!("Bearer {TOKEN}"))], Ok("alice"));
     }
 
     #[test]

@@ -9,13 +9,15 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::AuthError;
 use crate::config::{AdminTokenConfig, read_secret};
 
-/// Shorter tokens can be found by trying.
-const TOKEN_BYTES_MIN: usize = 16;
+/// Shorter tokens can be found by trying, or are passwords that somebody made up. Nothing else holds back who tries: at
+/// a million tries a second, 24 random digits of 4 bits each last some 10^15 years.
+const TOKEN_BYTES_MIN: usize = 24;
 
 /// Tokens that let in, by name.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tokens(Vec<Token>);
 
+#[derive(PartialEq, Eq)]
 struct Token {
     name: Arc<str>,
     /// SHA-256: all are equally long, so that comparing tells nothing of their lengths.
@@ -40,7 +42,8 @@ impl Tokens {
         Self::try_each(configured).1
     }
 
-    fn try_each(configured: &[AdminTokenConfig]) -> (Self, Vec<AuthError>) {
+    /// Returns those that can be had, and what is wrong with each of the others.
+    pub fn try_each(configured: &[AdminTokenConfig]) -> (Self, Vec<AuthError>) {
         let (mut tokens, mut problems) = (Self(Vec::new()), Vec::new());
         for (at, token) in configured.iter().enumerate() {
             match tokens.one(at, token) {
@@ -57,7 +60,7 @@ impl Tokens {
             |why| AuthError::Token { at, name: token.name.to_string(), from: token.from.to_string(), why };
         let secret = read_secret(&token.from).map_err(refused)?;
         if secret.expose_secret().len() < TOKEN_BYTES_MIN {
-            return Err(refused("is shorter than 16 bytes: take for example 32 random ones in base64"));
+            return Err(refused("is shorter than 24 bytes: take for example 32 random ones in base64"));
         }
         let hash = hash(secret.expose_secret().as_bytes());
         if let Some(other) = self.0.iter().find(|other| other.hash == hash) {
@@ -65,10 +68,6 @@ impl Tokens {
             return Err(AuthError::Shared { at, name, other });
         }
         Ok(Token { name: Arc::clone(&token.name), hash })
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Returns whose token this is. Takes as long for a wrong one as for any right one.
@@ -108,10 +107,10 @@ mod tests {
 
     #[test]
     fn each_token_has_its_name() {
-        let tokens = read(&["0123456789abcdef", " fedcba9876543210\n"]).unwrap();
-        assert_eq!(tokens.name_of(b"0123456789abcdef").map(|name| &**name), Some("person-0"));
-        assert_eq!(tokens.name_of(b"fedcba9876543210").map(|name| &**name), Some("person-1"));
-        assert_eq!(tokens.name_of(b"fedcba987654321"), None);
+        let tokens = read(&["0123456789abcdef01234567", " fedcba9876543210fedcba98\n"]).unwrap();
+        assert_eq!(tokens.name_of(b"0123456789abcdef01234567").map(|name| &**name), Some("person-0"));
+        assert_eq!(tokens.name_of(b"fedcba9876543210fedcba98").map(|name| &**name), Some("person-1"));
+        assert_eq!(tokens.name_of(b"fedcba9876543210fedcba9"), None);
         assert_eq!(tokens.name_of(b""), None);
         assert!(!format!("{tokens:?}").contains("0123"));
     }
@@ -119,9 +118,12 @@ mod tests {
     #[test]
     fn tokens_that_do_not_do_are_errors_that_do_not_tell_them() {
         for (tokens, expected) in [
-            (&["0123-short"][..], "is shorter than 16 bytes"),
+            (&["0123-short"][..], "is shorter than 24 bytes"),
             (&[" \n"], "is empty"),
-            (&["0123456789abcdef", "0123456789abcdef"], "is the same token as that of person-0"),
+            (
+                &["0123456789abcdef01234567", "0123456789abcdef01234567"],
+                "is the same token as that of person-0",
+            ),
         ] {
             let error = read(tokens).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains(tokens[0]), "{error}");

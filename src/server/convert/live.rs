@@ -4,7 +4,7 @@ use super::super::proto;
 use crate::live::{
     bundles::Listed,
     deploy::{BundleReport, Deployed, Reloaded},
-    fleet::{Event, EventKind, ReplicaReport},
+    fleet::{Apart, Event, EventKind, ReplicaReport, WantedFrom},
     rollout::{Desired, Reach, Role},
 };
 
@@ -30,6 +30,8 @@ pub fn wanted(desired: &Desired) -> proto::WantedState {
         shadow: desired.shadow.as_ref().map(|shadow| name(&shadow.bundle.name)).unwrap_or_default(),
         staged: desired.staged.iter().map(|bundle| name(&bundle.name)).collect(),
         retired: desired.retired.iter().map(|bundle| name(&bundle.name)).collect(),
+        canary_since_ms: canary.map(|canary| canary.since_ms).unwrap_or_default(),
+        shadow_since_ms: desired.shadow.as_ref().map(|shadow| shadow.since_ms).unwrap_or_default(),
     }
 }
 
@@ -110,7 +112,20 @@ pub fn replica(report: ReplicaReport, differences: Vec<String>) -> proto::Replic
         ready: report.ready,
         problem: report.problem.unwrap_or_default(),
         differences,
+        configured: report.configured.unwrap_or_default(),
     }
+}
+
+/// Returns that the store does not answer, and what is gone by meanwhile.
+pub fn store_away(apart: Apart) -> proto::StoreAway {
+    let Apart { since_ms, why, wanted_from } = apart;
+    let wanted_from = match wanted_from {
+        WantedFrom::Store => proto::WantedFrom::Store,
+        WantedFrom::Memory => proto::WantedFrom::Memory,
+        WantedFrom::Copy => proto::WantedFrom::Copy,
+        WantedFrom::Nowhere => proto::WantedFrom::Nowhere,
+    };
+    proto::StoreAway { since_ms, why, wanted_from: wanted_from as i32, replicas_known: false }
 }
 
 /// Returns what happened.
@@ -141,6 +156,8 @@ fn kind(kind: EventKind) -> proto::LiveEventKind {
         EventKind::Refused => proto::LiveEventKind::Refused,
         EventKind::ConfigReloaded => proto::LiveEventKind::ConfigReloaded,
         EventKind::ConfigRefused => proto::LiveEventKind::ConfigRefused,
+        EventKind::GuardEnded => proto::LiveEventKind::GuardEnded,
+        EventKind::RolloutWaits => proto::LiveEventKind::RolloutWaits,
     }
 }
 

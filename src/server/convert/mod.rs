@@ -13,5 +13,5 @@ pub use self::{
     answer::{RawWish, attempts, completion, failure_kind, opening, piece, summary},
     complete::{Asked, ask},
     feedback::{feedback, taken},
-    live::{asked_reach, bundle, change, event, reloaded, replica, verified, wanted},
+    live::{asked_reach, bundle, change, event, reloaded, replica, store_away, verified, wanted},
 };

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     live::{
         Live,
-        deploy::{DeployError, Deployer, Who, Wish},
+        deploy::{Cause, DeployError, Deployer, EventsView, FleetView, Who, Wish},
         differences::differences,
     },
     server::{convert, deploy_status, in_flight::InFlight, proto, status},
@@ -22,6 +22,8 @@ use crate::{
 const CHANGES_MAX: usize = 16;
 /// Longest name of a version that is looked for.
 const VERSION_BYTES_MAX: usize = 128;
+/// Longest reason that is kept with an event: a sentence or two, or a ticket's address.
+const WHY_BYTES_MAX: usize = 500;
 const EVENTS_BY_DEFAULT: u32 = 50;
 const EVENTS_MAX: u32 = 1000;
 
@@ -66,8 +68,9 @@ impl AdminGrpc {
         }
     }
 
-    async fn change(&self, wish: Wish, who: Who) -> Result<Option<proto::BundleChange>, Status> {
-        let deployed = self.to_the_end(async move |deployer: Arc<Deployer>| deployer.change(wish, who).await);
+    async fn change(&self, wish: Wish, cause: Cause) -> Result<Option<proto::BundleChange>, Status> {
+        let deployed =
+            self.to_the_end(async move |deployer: Arc<Deployer>| deployer.change(wish, cause).await);
         Ok(Some(convert::change(&deployed.await?)))
     }
 }
@@ -80,12 +83,24 @@ fn who<T>(request: &Request<T>) -> Who {
 
 fn version(asked: String) -> Result<String, Status> {
     match asked.len() {
-        0 => Err(status::bad_field("version", "is missing: ListBundles returns every version")),
+        0 => Err(status::bad_field("version", "is missing: `pointsman bundle list` shows every version")),
         length if length > VERSION_BYTES_MAX => {
             Err(status::bad_field("version", "is longer than any name of a version, 128 bytes"))
         }
         _ => Ok(asked),
     }
+}
+
+/// Returns who wants something, and why.
+fn cause(who: Who, why: String) -> Result<Cause, Status> {
+    if why.len() > WHY_BYTES_MAX {
+        return Err(status::bad_field("why", "is longer than 500 bytes"));
+    }
+    // It stands in a line of the log and in a row of a table.
+    if why.chars().any(char::is_control) {
+        return Err(status::bad_field("why", "holds a line break or another control character"));
+    }
+    Ok(Cause { who, why })
 }
 
 #[tonic::async_trait]
@@ -141,8 +156,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::StageBundleRequest>,
     ) -> Result<Response<proto::StageBundleResponse>, Status> {
         let who = who(&request);
-        let version = version(request.into_inner().version)?;
-        let change = self.change(Wish::Stage { version }, who).await?;
+        let proto::StageBundleRequest { version: asked, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
+        let change = self.change(Wish::Stage { version }, cause).await?;
         Ok(Response::new(proto::StageBundleResponse { change }))
     }
 
@@ -151,8 +167,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::ShadowBundleRequest>,
     ) -> Result<Response<proto::ShadowBundleResponse>, Status> {
         let who = who(&request);
-        let version = version(request.into_inner().version)?;
-        let change = self.change(Wish::Shadow { version }, who).await?;
+        let proto::ShadowBundleRequest { version: asked, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
+        let change = self.change(Wish::Shadow { version }, cause).await?;
         Ok(Response::new(proto::ShadowBundleResponse { change }))
     }
 
@@ -161,10 +178,10 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::CanaryBundleRequest>,
     ) -> Result<Response<proto::CanaryBundleResponse>, Status> {
         let who = who(&request);
-        let proto::CanaryBundleRequest { version: asked, reach } = request.into_inner();
-        let version = version(asked)?;
+        let proto::CanaryBundleRequest { version: asked, reach, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
         let reach = convert::asked_reach(reach).map_err(|problem| status::bad_field("reach", problem))?;
-        let change = self.change(Wish::Canary { version, reach }, who).await?;
+        let change = self.change(Wish::Canary { version, reach }, cause).await?;
         Ok(Response::new(proto::CanaryBundleResponse { change }))
     }
 
@@ -173,8 +190,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::ActivateBundleRequest>,
     ) -> Result<Response<proto::ActivateBundleResponse>, Status> {
         let who = who(&request);
-        let version = version(request.into_inner().version)?;
-        let change = self.change(Wish::Activate { version }, who).await?;
+        let proto::ActivateBundleRequest { version: asked, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
+        let change = self.change(Wish::Activate { version }, cause).await?;
         Ok(Response::new(proto::ActivateBundleResponse { change }))
     }
 
@@ -183,9 +201,10 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::RollbackBundleRequest>,
     ) -> Result<Response<proto::RollbackBundleResponse>, Status> {
         let who = who(&request);
-        let version = Some(request.into_inner().version).filter(|version| !version.is_empty());
+        let proto::RollbackBundleRequest { version: asked, why } = request.into_inner();
+        let version = Some(asked).filter(|version| !version.is_empty());
         let version = version.map(self::version).transpose()?;
-        let change = self.change(Wish::Rollback { version }, who).await?;
+        let change = self.change(Wish::Rollback { version }, cause(who, why)?).await?;
         Ok(Response::new(proto::RollbackBundleResponse { change }))
     }
 
@@ -194,8 +213,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         request: Request<proto::ForgetBundleRequest>,
     ) -> Result<Response<proto::ForgetBundleResponse>, Status> {
         let who = who(&request);
-        let version = version(request.into_inner().version)?;
-        let change = self.change(Wish::Forget { version }, who).await?;
+        let proto::ForgetBundleRequest { version: asked, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
+        let change = self.change(Wish::Forget { version }, cause).await?;
         Ok(Response::new(proto::ForgetBundleResponse { change }))
     }
 
@@ -203,9 +223,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         &self,
         request: Request<proto::ReloadConfigRequest>,
     ) -> Result<Response<proto::ReloadConfigResponse>, Status> {
-        let who = who(&request);
+        let cause = cause(who(&request), request.into_inner().why)?;
         let reloaded =
-            self.to_the_end(async move |deployer: Arc<Deployer>| deployer.reload_all(who).await).await?;
+            self.to_the_end(async move |deployer: Arc<Deployer>| deployer.reload_all(cause).await).await?;
         Ok(Response::new(convert::reloaded(reloaded)))
     }
 
@@ -214,8 +234,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         _: Request<proto::GetFleetRequest>,
     ) -> Result<Response<proto::GetFleetResponse>, Status> {
         let deployer = self.deployer()?;
-        let wanted = deployer.wanted().await.map_err(|error| deploy_status::status(&error))?;
-        let replicas = deployer.replicas().await.map_err(|error| deploy_status::status(&error))?;
+        let FleetView { wanted, replicas, apart, has_others } = deployer.fleet().await;
+        let store_away = apart.map(convert::store_away);
+        let store_away = store_away.map(|away| proto::StoreAway { replicas_known: has_others, ..away });
         let now_ms = now_ms();
         let differences = differences(wanted.as_ref(), &replicas, now_ms);
         let replicas = replicas.into_iter().zip(differences);
@@ -223,6 +244,9 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
             wanted: wanted.as_ref().map(convert::wanted),
             replicas: replicas.map(|(report, differences)| convert::replica(report, differences)).collect(),
             now_ms,
+            rollout_waits: deployer.waits(),
+            store_away,
+            answered_by: deployer.replica_id().to_string(),
         }))
     }
 
@@ -235,9 +259,8 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
             most if most <= EVENTS_MAX => most,
             _ => return Err(status::bad_field("events_max", "is above 1,000")),
         };
-        let events =
-            self.deployer()?.events(most as usize).await.map_err(|error| deploy_status::status(&error))?;
+        let EventsView { events, apart } = self.deployer()?.events(most as usize).await;
         let events = events.into_iter().map(convert::event).collect();
-        Ok(Response::new(proto::ListEventsResponse { events }))
+        Ok(Response::new(proto::ListEventsResponse { events, store_away: apart.map(convert::store_away) }))
     }
 }

@@ -13,6 +13,7 @@ use super::{
     admit::{BodyMax, Read, read_body_up_to},
     chat::json_answer,
     errors::{Dialect, Problem},
+    hints,
 };
 use crate::{
     live::Live,
@@ -36,8 +37,13 @@ pub async fn feedback(State(live): State<Arc<Live>>, request: Request) -> Respon
 }
 
 async fn report(live: &Live, request: Request) -> Result<Response, Problem> {
-    let (_, Read { body, memory: _memory }) = read_body_up_to(BODY_MAX, &live.serving(), request).await?;
-    match take(live, draft(body)).await {
+    let (headers, Read { body, memory: _memory }) =
+        read_body_up_to(BODY_MAX, &live.serving(), request).await?;
+    let draft = match hints::none(&headers) {
+        Ok(()) => draft(body),
+        Err(bad) => Err(bad),
+    };
+    match take(live, draft).await {
         Ok(taken) => Ok(answer(&taken)),
         Err(Refusal::Invalid(bad)) => Err(bad.into()),
         Err(Refusal::NotTaken(why)) => Err(why.into()),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::{
     prompt::Draft,
@@ -115,6 +115,17 @@ impl Hints {
     }
 }
 
+/// Returns an error for every header that is for pointsman and that it never knows, where none says anything: one that a
+/// proxy sets on whatever passes it is no mistake of the caller's.
+pub fn none(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let is_known =
+        |name: &HeaderName| KNOWN.iter().any(|(known, _)| name.as_str() == format!("{PREFIX}{known}"));
+    let ours = headers.keys().filter(|name| name.as_str().starts_with(PREFIX) && !is_known(name));
+    let problem = |name: &HeaderName| FieldProblem::new(name.as_str(), format!("is unknown; {}", known()));
+    let problems: Vec<FieldProblem> = ours.map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(BadRequest(problems)) }
+}
+
 /// Whether a header was the only one to set its field.
 enum Taken {
     New,
@@ -177,7 +188,7 @@ fn put_whole(field: &mut Option<i64>, value: &str) -> Result<Taken, String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderValue;
 
     use super::*;
 
@@ -248,6 +259,15 @@ mod tests {
         check("x-pointsman-tenant", b"\xff", "not UTF-8");
         check("x-pointsman-qualty", b"1", "is unknown; x-pointsman-* is known for tenant, session");
         check("x-pointsman-tenant", &[b'a'; VALUE_BYTES_MAX + 1], "at most");
+    }
+
+    #[test]
+    fn where_none_says_anything_a_slip_is_refused() {
+        let lines =
+            [("x-pointsman-tenent", b"a".as_slice()), ("x-pointsman-tenant", b"a"), ("x-request-id", b"b")];
+        let BadRequest(problems) = none(&headers(&lines)).unwrap_err();
+        assert_eq!((problems.len(), problems[0].field.as_str()), (1, "x-pointsman-tenent"));
+        assert_eq!(none(&headers(&lines[1..])), Ok(()));
     }
 
     #[test]

@@ -46,9 +46,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Service {
     pub app: Router,
     pub in_flight: InFlight,
-    /// Longest time that a peer may leave what is sent to it unread.
-    pub write_stall: Duration,
+    /// Returns the longest time that a peer may leave what is sent to it unread. Asked when a write begins to wait, so
+    /// that a reload holds for connections that are open already.
+    pub write_stall: WriteStall,
 }
+
+/// A limit that may change while connections are open.
+pub type WriteStall = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Serves until told to stop, then until every connection has ended. Dropping the future ends them all.
 pub async fn serve(listener: TcpListener, service: Service, mut stopped: watch::Receiver<bool>) {
@@ -147,13 +151,13 @@ async fn connection(stream: TcpStream, service: Service, mut stopped: watch::Rec
 /// Without it a peer that keeps its connection but reads nothing would hold its answer for ever.
 struct Unstalled<S> {
     inner: S,
-    wait: Duration,
+    wait: WriteStall,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Unstalled<S> {
-    fn new(inner: S, wait: Duration) -> Self {
+    fn new(inner: S, wait: WriteStall) -> Self {
         Self { inner, wait, stall: None }
     }
 
@@ -163,8 +167,7 @@ impl<S> Unstalled<S> {
             self.stall = None;
             return outcome;
         }
-        let wait = self.wait;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(wait)));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep((self.wait)())));
         ready!(stall.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -223,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up() {
         let (_peer, stream) = duplex(4);
-        let mut stream = Unstalled::new(stream, WAIT);
+        let mut stream = Unstalled::new(stream, Arc::new(|| WAIT));
         let started = Instant::now();
         let error = stream.write_all(b"more than fits").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -231,9 +234,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_limit_that_changes_holds_for_a_connection_that_is_open() {
+        let (mut peer, stream) = duplex(4);
+        let limit = Arc::new(std::sync::Mutex::new(WAIT));
+        let asked = Arc::clone(&limit);
+        let mut stream = Unstalled::new(stream, Arc::new(move || *asked.lock().unwrap()));
+        stream.write_all(b"fits").await.unwrap();
+        *limit.lock().unwrap() = WAIT * 3;
+        let started = Instant::now();
+        stream.write_all(b"more than fits").await.unwrap_err();
+        assert_eq!(started.elapsed(), WAIT * 3);
+        assert_eq!(peer.read_u8().await.unwrap(), b'f');
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_not() {
         let (mut peer, stream) = duplex(1);
-        let mut stream = Unstalled::new(stream, WAIT);
+        let mut stream = Unstalled::new(stream, Arc::new(|| WAIT));
         let reader = tokio::spawn(async move {
             let mut read = Vec::new();
             while read.len() < 5 {
@@ -249,7 +266,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reading_is_not_bounded_by_it() {
         let (mut peer, stream) = duplex(4);
-        let mut stream = Unstalled::new(stream, WAIT);
+        let mut stream = Unstalled::new(stream, Arc::new(|| WAIT));
         let reader = tokio::spawn(async move { stream.read_u8().await });
         sleep(WAIT * 10).await;
         peer.write_u8(7).await.unwrap();
@@ -262,7 +279,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        let service = Service { app, in_flight: InFlight::default(), write_stall: WAIT };
+        let service = Service { app, in_flight: InFlight::default(), write_stall: Arc::new(|| WAIT) };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, service, stopped));
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -301,7 +318,8 @@ mod tests {
     async fn stopping_ends_idle_connections_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Service { app: Router::new(), in_flight: InFlight::default(), write_stall: WAIT };
+        let service =
+            Service { app: Router::new(), in_flight: InFlight::default(), write_stall: Arc::new(|| WAIT) };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(listener, service, stopped));
         let mut clients = Vec::new();

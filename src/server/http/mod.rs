@@ -34,7 +34,7 @@ use axum::{
 
 use self::errors::{Dialect, Problem, What};
 pub use self::hosts::Hosts;
-pub use self::listen::{Service, serve};
+pub use self::listen::{Service, WriteStall, serve};
 use self::room::Room;
 use crate::{live::Live, telemetry};
 
@@ -63,7 +63,7 @@ pub fn app(live: Arc<Live>, hosts: Hosts) -> Router {
         .route(FEEDBACK, post(feedback::feedback))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { telemetry::init_metrics().render() }))
+        .route("/metrics", get(|| async { telemetry::render() }))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(Extension(room))

@@ -7,7 +7,7 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{
     admit::{Read, Words, admitted, read_body, refused},
@@ -15,14 +15,7 @@ use super::{
     errors::{Dialect, Problem},
     headers,
 };
-use crate::{
-    live::Live,
-    prompt::Draft,
-    routing::{
-        admit::{BadRequest, FieldProblem},
-        line::take_draft,
-    },
-};
+use crate::{live::Live, routing::line::take_request};
 
 /// Answers with the decision.
 pub async fn route(State(live): State<Arc<Live>>, request: Request) -> Response {
@@ -31,9 +24,10 @@ pub async fn route(State(live): State<Arc<Live>>, request: Request) -> Response 
 
 async fn decide(live: &Live, request: Request) -> Result<Response, Problem> {
     let serving = live.serving();
-    let (request_headers, Read { body, memory: _memory }) = read_body(&serving, request).await?;
+    let (request_headers, Read { mut body, memory: _memory }) = read_body(&serving, request).await?;
     let received = Instant::now();
-    let draft = draft(body).map_err(refused)?;
+    let id = body.remove("id");
+    let draft = take_request(&mut body).map_err(refused)?;
     let (prompt, hints) = admitted(&serving, &request_headers, draft, Words::Draft)?;
     let deadline = hints.timeout.and_then(|timeout| received.checked_add(timeout));
     let decision = serving.route(&prompt, deadline).await?;
@@ -41,72 +35,34 @@ async fn decide(live: &Live, request: Request) -> Result<Response, Problem> {
     let mut head = HeaderMap::new();
     headers::add_decision(&decision, &mut head);
     headers::add_target(&decision.target, &decision.tier, &mut head);
-    Ok(json_answer(head, &json!({ "decision": decision })))
-}
-
-/// Reads the body; unlike in a file, an unknown field is a mistake.
-fn draft(mut body: Map<String, Value>) -> Result<Draft, BadRequest> {
-    let mut problems = Vec::new();
-    let model = match body.remove("model") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(model)) => Some(model),
-        Some(_) => {
-            problems.push(FieldProblem::new("model", "is not a string"));
-            None
-        }
-    };
-    let explain = match body.remove("explain") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(explain)) => explain,
-        Some(_) => {
-            problems.push(FieldProblem::new("explain", "is not true or false"));
-            false
-        }
-    };
-    let draft = take_draft(&mut body).unwrap_or_else(|BadRequest(found)| {
-        problems.extend(found);
-        Draft::default()
-    });
-    problems.extend(body.keys().map(|name| {
-        let known = "prompt, messages, context, shape, preferences, model and explain are known";
-        FieldProblem::new(super::shown(name), format!("is unknown; {known}"))
-    }));
-    if problems.is_empty() { Ok(Draft { model, explain, ..draft }) } else { Err(BadRequest(problems)) }
+    let mut answer = json!({ "decision": decision });
+    if let Some(id) = id {
+        answer["id"] = id;
+    }
+    Ok(json_answer(head, &answer))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
-    fn a_body_is_read_like_a_line() {
+    fn a_body_is_a_line_of_a_file() {
         let body = json!({
+            "id": 7,
             "messages": [{"role": "user", "content": "hello"}],
             "context": {"tenant": "a"},
             "preferences": {"quality": 0.5},
             "model": "tier:simple",
             "explain": true,
         });
-        let Value::Object(body) = body else { unreachable!() };
-        let draft = draft(body).unwrap();
+        let Value::Object(mut body) = body else { unreachable!() };
+        let draft = take_request(&mut body).unwrap();
         assert_eq!(draft.messages[0].content, "hello");
         assert_eq!(draft.context.tenant, "a");
         assert_eq!(draft.model.as_deref(), Some("tier:simple"));
         assert!(draft.explain);
-    }
-
-    #[test]
-    fn every_bad_field_is_named() {
-        let check = |body: Value, fields: &[&str]| {
-            let Value::Object(body) = body else { unreachable!() };
-            let BadRequest(problems) = draft(body).unwrap_err();
-            let mut named: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
-            named.sort_unstable();
-            assert_eq!(named, fields);
-        };
-        check(json!({"prompt": 7}), &["prompt"]);
-        check(json!({"prompt": "a", "quality": 1, "temperature": 0}), &["quality", "temperature"]);
-        check(json!({"model": 7, "explain": "yes", "shape": 7}), &["explain", "model", "shape"]);
-        check(json!({"messages": [{"content": "a"}]}), &["messages"]);
     }
 }
