@@ -1,6 +1,7 @@
 //! Asking a running server over its admin listener.
 
 mod access;
+mod failure;
 
 use std::{future::Future, io::IsTerminal, net::SocketAddr, time::Duration};
 
@@ -12,9 +13,11 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
-use tonic_types::StatusExt;
 
-use self::access::AccessArguments;
+use self::{
+    access::{AccessArguments, Destination},
+    failure::{chain, not_answered, not_connected},
+};
 use super::{CliError, runtime};
 use crate::{
     config::ServerConfig,
@@ -49,6 +52,16 @@ pub struct AdminArguments {
     pub json: bool,
 }
 
+/// What every change takes.
+#[derive(Debug, Args)]
+pub struct ChangeArguments {
+    /// Why, as `bundle events` shows it: a sentence, or a ticket.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub why: String,
+    #[command(flatten)]
+    pub admin: AdminArguments,
+}
+
 /// Where a server listens for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Address {
@@ -74,6 +87,16 @@ impl Address {
             None => {
                 Err("is no address such as 127.0.0.1:50052 or https://pointsman.internal:50052".to_owned())
             }
+        }
+    }
+
+    /// Returns what this address is to whoever has this configuration.
+    fn destination(&self, config: &ServerConfig) -> Destination {
+        let configured = configured(config).is_some_and(|address| address.to_string() == self.place);
+        match (configured, self.is_here()) {
+            (_, true) => Destination::Here,
+            (true, false) => Destination::Configured,
+            (false, false) => Destination::Elsewhere,
         }
     }
 
@@ -105,6 +128,11 @@ impl Interceptor for Caller {
 }
 
 impl AdminArguments {
+    /// Whether the server was named, so that no configuration has to say where it is.
+    pub fn names_server(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Asks the server for what it has at hand.
     pub fn ask<T, F>(&self, config: &ServerConfig, call: impl FnOnce(Client) -> F) -> Result<T, CliError>
     where
@@ -148,7 +176,7 @@ impl AdminArguments {
         let address = self.address(config)?;
         let place = &address.place;
         let nobody = |because: &str| CliError::Admin(format!("{place}: {because}"));
-        let access = self.access.read(config, address.encrypted, address.is_here())?;
+        let access = self.access.read(config, &address)?;
         let encrypted = access.tls.is_some();
         let scheme = if encrypted { "https" } else { "http" };
         let mut endpoint = Channel::from_shared(format!("{scheme}://{place}"))
@@ -158,13 +186,10 @@ impl AdminArguments {
         if let Some(tls) = access.tls {
             endpoint = endpoint.tls_config(tls).map_err(|error| nobody(&error.to_string()))?;
         }
-        let channel = endpoint.connect().await.map_err(|error| nobody(&not_there(&error)))?;
+        let channel = endpoint.connect().await.map_err(|error| nobody(&not_connected(&chain(&error))))?;
         let client = AdminServiceClient::with_interceptor(channel, access.caller);
         match call(client.max_decoding_message_size(ANSWER_BYTES_MAX)).await {
             Ok(answer) => Ok(answer.into_inner()),
-            Err(status) if status.code() == Code::Unimplemented => {
-                Err(nobody("this is no admin listener: `serve` prints its address after the word admin"))
-            }
             // The library's own word for its deadline helps nobody.
             Err(status) if status.code() == Code::Cancelled && status.message().contains("Timeout") => {
                 let most_s = most.as_secs();
@@ -172,26 +197,14 @@ impl AdminArguments {
                     "no answer within {most_s} s; it may still happen: `pointsman bundle events` tells"
                 )))
             }
-            // Whoever answers sends no cause: the connection broke.
-            Err(status) if !encrypted && std::error::Error::source(&status).is_some() => Err(nobody(
-                "the connection broke before an answer came: does it ask for TLS? Name its CA with --ca",
-            )),
-            Err(status) => Err(nobody(&refused(&status))),
+            Err(status) => Err(nobody(&not_answered(&status, encrypted))),
         }
     }
 
     fn address(&self, config: &ServerConfig) -> Result<Address, CliError> {
-        match (&self.admin, config.admin_listen) {
+        match (&self.admin, configured(config)) {
             (Some(address), _) => Ok(address.clone()),
             (None, Some(address)) if address.port() != 0 => {
-                let mut address = address;
-                if address.ip().is_unspecified() {
-                    // Nobody can call "every address".
-                    address.set_ip(match address {
-                        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                    });
-                }
                 Ok(Address { place: address.to_string(), encrypted: false })
             }
             (None, Some(_)) => {
@@ -204,27 +217,17 @@ impl AdminArguments {
     }
 }
 
-/// Returns why no connection came about.
-fn not_there(error: &tonic::transport::Error) -> String {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        let text = current.to_string();
-        if text.contains("certificate") || text.contains("TLS") || text.contains("tls") {
-            return format!("no encrypted connection: {text}");
-        }
-        cause = current.source();
+/// Returns where the configured listener is called.
+fn configured(config: &ServerConfig) -> Option<SocketAddr> {
+    let mut address = config.admin_listen?;
+    if address.ip().is_unspecified() {
+        // Nobody can call "every address".
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
     }
-    "nobody listens there: is `pointsman serve` running? It prints its admin address; name it with --admin. Does it \
-     ask for TLS? Name its CA with --ca"
-        .to_owned()
-}
-
-/// Returns what the server said; problems of a configuration each on a line of its own.
-fn refused(status: &Status) -> String {
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| format!(" ({})", info.reason)).unwrap_or_default();
-    // The message of a configuration names its problems already.
-    format!("{}{reason}: {}", status.code(), status.message())
+    Some(address)
 }
 
 #[cfg(test)]

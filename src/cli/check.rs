@@ -1,16 +1,12 @@
 //! `pointsman check`: every problem of a configuration, or a summary; the file's JSON Schema.
 
-use std::{
-    fs,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Read, path::PathBuf};
 
 use clap::Args;
 
-use super::{CliError, configuration, print, show};
+use super::{CliError, config_file::ConfigFile, print, show};
 use crate::{
-    config::{self, Config, KeySource, TextPolicy},
+    config::{self, BundleStoreConfig, Config, KeySource, TextPolicy},
     live::{Live, LiveError},
     routing::{Router, intents::review},
     server,
@@ -31,13 +27,13 @@ pub struct CheckArguments {
     no_bundle: bool,
 }
 
-pub fn run(arguments: &CheckArguments, global: Option<&Path>) -> Result<(), CliError> {
+pub fn run(arguments: &CheckArguments, global: ConfigFile) -> Result<(), CliError> {
     if arguments.schema {
         let schema = serde_json::to_string_pretty(&config::schema()).expect("a schema is plain JSON");
         return print(&schema);
     }
-    let path = arguments.file.clone().or_else(|| global.map(Path::to_owned));
-    let mut config = configuration(path.as_deref())?;
+    let file = arguments.file.clone().map_or(global, |file| ConfigFile::find(Some(file)));
+    let mut config = file.whole()?;
     let summary = show::config(&config)
         + &show::providers(&config, readable)
         + &show::traffic(&config)
@@ -93,6 +89,7 @@ fn warnings(config: &Config) -> Vec<String> {
         let problems = server::admin_problems(&config.server.admin);
         warnings.extend(problems.iter().map(|problem| format!("{problem}: serve will not start")));
     }
+    warnings.extend(missing_store(config));
     let traffic = &config.traffic;
     if let Err(missing) = traffic.complete() {
         warnings.push(format!("{missing}: serve will not start without it"));
@@ -109,6 +106,20 @@ fn warnings(config: &Config) -> Vec<String> {
         warnings.push("learning.explore: nothing is tried out while learning is off".to_owned());
     }
     warnings
+}
+
+/// Returns that a folder of versions that somebody named is not there. The built-in one is made when it is needed.
+fn missing_store(config: &Config) -> Option<String> {
+    let BundleStoreConfig::Folder(root) = &config.bundles.store else { return None };
+    let built_in = match config::default_config().bundles.store {
+        BundleStoreConfig::Folder(folder) => folder,
+        BundleStoreConfig::Url(_) => return None,
+    };
+    let is_named = root.file_name() != built_in.file_name();
+    let is_missing = matches!(root.try_exists(), Ok(false));
+    (is_named && is_missing).then(|| {
+        format!("bundles.store: {} is not there: `pointsman bundle stage PATH` makes it", root.display())
+    })
 }
 
 /// Loads the bundle as `serve` would: hashes, graph, golden samples, labels against the file, examples.

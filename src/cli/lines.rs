@@ -22,16 +22,33 @@ use crate::{
     prompt::Draft,
     routing::{
         Router,
-        admit::admit,
-        line::{Line, read_lines, take_draft},
+        admit::{BadRequest, admit},
+        line::{Line, read_lines, take_draft, take_request},
     },
 };
 
 /// Lines that are being decided at once: enough for every session; the queue is made to hold them.
 pub const IN_FLIGHT: usize = 64;
 
+/// How lines are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Whether every rule that matched is listed.
+    pub explain: bool,
+    pub others: Others,
+}
+
+/// What becomes of keys that are no part of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Most are mistyped.
+    Refused,
+    /// They are labels; a `model` says who answered then, and is no wish.
+    Ignored,
+}
+
 /// Decides for every line of `input` ("-": stdin).
-pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliError> {
+pub async fn run(input: &Path, reading: Reading, live: &Live) -> Result<(), CliError> {
     let source: Box<dyn Read + Send> = if input == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
@@ -48,7 +65,7 @@ pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliErro
         .map(|line| {
             let router = Arc::clone(&router);
             // A task each: parsing and matching of one line runs beside those of another.
-            tokio::spawn(async move { answer(&router, line, explain).await })
+            tokio::spawn(async move { answer(&router, line, reading).await })
         })
         .buffered(IN_FLIGHT);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -78,7 +95,7 @@ pub async fn run(input: &Path, explain: bool, live: &Live) -> Result<(), CliErro
 }
 
 /// Returns the bytes read and the answer for one line: `{"id", "decision"}` or `{"id", "line", "error"}`.
-async fn answer(router: &Router, line: Line, explain: bool) -> (usize, Value) {
+async fn answer(router: &Router, line: Line, reading: Reading) -> (usize, Value) {
     let (number, bytes) = (line.number, line.bytes.len());
     let failed = |id: Value, message: String| (bytes, json!({"id": id, "line": number, "error": message}));
     let mut value = match line.json() {
@@ -89,8 +106,12 @@ async fn answer(router: &Router, line: Line, explain: bool) -> (usize, Value) {
     let Some(object) = value.as_object_mut() else {
         return failed(id, format!("line {number}: not an object"));
     };
-    let draft = match take_draft(object) {
-        Ok(draft) => Draft { explain, ..draft },
+    let taken: Result<Draft, BadRequest> = match reading.others {
+        Others::Refused => take_request(object),
+        Others::Ignored => take_draft(object),
+    };
+    let draft = match taken {
+        Ok(draft) => Draft { explain: draft.explain || reading.explain, ..draft },
         Err(error) => return failed(id, format!("line {number}: {error}")),
     };
     let prompt = match admit(draft, router.config()) {

@@ -1,11 +1,13 @@
 //! The command line: what was typed becomes what the program needs, once. One file a subcommand.
 //!
-//! Exit codes: 0 good, 1 failed, 2 usage or configuration.
+//! Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 an answer that is incomplete.
 
 mod admin;
+mod agree;
 mod bundle;
 mod check;
 mod columns;
+mod config_file;
 mod eval;
 mod fleet;
 mod learning;
@@ -16,20 +18,18 @@ mod route;
 mod serve;
 mod show;
 mod spend;
+mod store_away;
 mod targets;
 mod traffic;
 mod when;
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::config_file::ConfigFile;
 use crate::{
-    config::{Config, ConfigError, MissingSecret, default_config, read_file},
+    config::{ConfigError, MissingSecret},
     evaluation::report::ReportError,
     live::{LiveError, StartError, bundles::BundleStoreError},
     routing::{RouteError, RouterError, admit::BadRequest},
@@ -42,8 +42,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "pointsman", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// Configuration file (TOML); each section in it replaces the built-in one.
-    #[arg(long, short, global = true, value_name = "FILE", env = "POINTSMAN_CONFIG")]
+    /// Configuration file (TOML); each section in it replaces the built-in one [env: POINTSMAN_CONFIG].
+    #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How log lines are written to stderr.
     #[arg(long, global = true, value_enum, default_value = "text")]
@@ -74,7 +74,12 @@ Examples:
   pointsman traffic stats --since 7d
   pointsman traffic export --since 1d --out exports
 
-Exit codes: 0 good, 1 failed, 2 usage or configuration.";
+Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 an incomplete answer (fleet, bundle events).";
+
+/// For who looks for a command that answers.
+const COMPLETE: &str = "answers come from a server: start `pointsman serve` (or `serve --demo`, which needs no key) and \
+                        POST to /v1/chat/completions or /v1/messages, see docs/http.md; `pointsman route` decides \
+                        without asking anybody, and `pointsman completions SHELL` prints a script for a shell";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -110,6 +115,12 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Told what to do instead: this program answers as a server.
+    #[command(hide = true, disable_help_flag = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Why a command failed.
@@ -117,6 +128,11 @@ enum Command {
 enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The file that should say where the server is cannot be read.
+    #[error(
+        "{0}\n  to ask a server without this file, name it with --admin ADDRESS (and --token, where it wants one)"
+    )]
+    Unnamed(ConfigError),
     #[error(transparent)]
     Secret(#[from] MissingSecret),
     #[error(transparent)]
@@ -143,6 +159,9 @@ enum CliError {
     /// A running server that should have answered did not.
     #[error("{0}")]
     Admin(String),
+    /// A running server's answer, which was printed, is not the whole one.
+    #[error("the answer is incomplete: {0}")]
+    Incomplete(&'static str),
     /// What was typed does not fit together.
     #[error("{0}")]
     Usage(String),
@@ -189,6 +208,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Unnamed(_)
             | Self::Secret(_)
             | Self::Router(_)
             | Self::Start(_)
@@ -213,6 +233,7 @@ impl CliError {
             | Self::Unfit(_)
             | Self::Interrupted(_)
             | Self::Gates(_) => 1,
+            Self::Incomplete(_) => 3,
         }
     }
 }
@@ -234,26 +255,28 @@ pub fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            anstream::eprintln!("{}error:{} {error}", show::ERROR, show::RESET);
+            // Where nobody reads it the exit code still tells.
+            let _ = writeln!(anstream::stderr(), "{}error:{} {error}", show::ERROR, show::RESET);
             ExitCode::from(error.exit_code())
         }
     }
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), CliError> {
-    let config = || configuration(arguments.config.as_deref());
+    let file = ConfigFile::find(arguments.config);
     match arguments.command {
-        Command::Route(route) => route::run(&route, config()?),
-        Command::Serve(serve) => serve::run(&serve, arguments.config.as_deref()),
-        Command::Eval(eval) => eval::run(&eval, config()?),
-        Command::Check(check) => check::run(&check, arguments.config.as_deref()),
-        Command::Targets(targets) => targets::run(&targets, &config()?),
-        Command::Spend(spend) => spend::run(&spend, &config()?),
-        Command::Bundle(bundle) => bundle::run(&bundle, config()?),
-        Command::Fleet(fleet) => fleet::run(&fleet, &config()?),
-        Command::Reload(reload) => reload::run(&reload, &config()?),
-        Command::Learning(learning) => learning::run(&learning, &config()?),
-        Command::Traffic(traffic) => traffic::run(&traffic, &config()?),
+        Command::Route(route) => route::run(&route, file.whole()?),
+        Command::Serve(serve) => serve::run(&serve, file.path()),
+        Command::Eval(eval) => eval::run(&eval, file.whole()?),
+        Command::Check(check) => check::run(&check, file),
+        Command::Targets(targets) => targets::run(&targets, &file),
+        Command::Spend(spend) => spend::run(&spend, &file),
+        Command::Bundle(bundle) => bundle::run(&bundle, &file),
+        Command::Fleet(fleet) => fleet::run(&fleet, &file),
+        Command::Reload(reload) => reload::run(&reload, &file),
+        Command::Learning(learning) => learning::run(&learning, &file.whole()?),
+        Command::Traffic(traffic) => traffic::run(&traffic, &file.whole()?),
+        Command::Complete { .. } => Err(CliError::Usage(COMPLETE.to_owned())),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pointsman", &mut script);
@@ -262,13 +285,6 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
                 .map_err(|error| CliError::Io { what: "stdout".to_owned(), error })
         }
     }
-}
-
-fn configuration(path: Option<&Path>) -> Result<Config, CliError> {
-    Ok(match path {
-        Some(path) => read_file(path)?,
-        None => default_config(),
-    })
 }
 
 /// Prints a command's result; a reader who has gone is an error that says so.

@@ -7,20 +7,18 @@ use serde_json::json;
 
 use super::{
     CliError,
-    admin::AdminArguments,
+    admin::ChangeArguments,
+    config_file::ConfigFile,
     print,
     show::{GOOD, LABEL, RESET, WARN},
 };
-use crate::{
-    config::Config,
-    server::proto::{ReloadConfigRequest, ReloadConfigResponse},
-};
+use crate::server::proto::{ReloadConfigRequest, ReloadConfigResponse};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReloadArguments {
     #[command(flatten)]
-    admin: AdminArguments,
+    change: ChangeArguments,
 }
 
 const EXAMPLES: &str = "\
@@ -29,14 +27,17 @@ The server reads the file that it was started with; it also does so by itself wh
 
 Examples:
   pointsman reload
+  pointsman reload --why 'OPS-17: another budget'
   pointsman reload --admin https://pointsman.internal:50052 --ca ca.pem --token env:ADMIN_TOKEN";
 
-pub fn run(arguments: &ReloadArguments, config: &Config) -> Result<(), CliError> {
-    let answer =
-        arguments.admin.change(&config.server, "reading the configuration again", async |mut client| {
-            client.reload_config(ReloadConfigRequest {}).await
-        })?;
-    if arguments.admin.json {
+pub fn run(arguments: &ReloadArguments, file: &ConfigFile) -> Result<(), CliError> {
+    let ChangeArguments { why, admin } = &arguments.change;
+    let server = file.to_ask(admin)?;
+    let asked = ReloadConfigRequest { why: why.clone() };
+    let answer = admin.change(&server, "reading the configuration again", async |mut client| {
+        client.reload_config(asked).await
+    })?;
+    if admin.json {
         let ReloadConfigResponse { generation, changed, needs_restart } = answer;
         let object = json!({"generation": generation, "changed": changed, "needs_restart": needs_restart});
         return print(&format!("{object:#}"));

@@ -44,7 +44,11 @@ impl Reloads {
 
     /// Reads the configuration again whenever there is a reason to, until told to stop.
     pub async fn follow(mut self, mut stopped: watch::Receiver<bool>) {
-        let mut watch = Watch::start(self.followed());
+        // Looking at files may take its time; what is told to stop does not wait for it.
+        let watch = tokio::select! {
+            watch = Watch::start(self.followed()) => watch,
+            _ = stopped.wait_for(|&stopped| stopped) => return,
+        };
         // It may have changed between being read and being followed.
         let mut again_at = self.is_other_file().await.then(Instant::now);
         loop {
@@ -79,7 +83,10 @@ impl Reloads {
                 Err(_) => again_at = Some(Instant::now() + AGAIN_AFTER),
             }
             // What to follow may stand in what was just read.
-            watch.follow(self.followed());
+            tokio::select! {
+                () = watch.follow(self.followed()) => {}
+                _ = stopped.wait_for(|&stopped| stopped) => return,
+            }
         }
     }
 

@@ -1,6 +1,12 @@
 //! `pointsman serve`: load, bind, serve, drain.
 
-use std::{io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use tokio::{
@@ -60,7 +66,8 @@ pub struct ServeArguments {
     #[arg(long)]
     allow_unauthenticated: bool,
     /// Answer completions from a built-in script: no key is needed, no model is called. A message that contains
-    /// demo:weak, demo:down, demo:rate-limit, demo:cut, demo:slow, demo:json or demo:tool shows what follows.
+    /// demo:weak, demo:down, demo:rate-limit, demo:cut, demo:slow, demo:json or demo:tool shows what follows. Is
+    /// logged as all else; --no-traffic keeps it out.
     #[arg(long)]
     demo: bool,
     /// Log no request and take no feedback, whatever the configuration says; nothing is learned either.
@@ -91,6 +98,7 @@ pub fn run(arguments: &ServeArguments, file: Option<&Path>) -> Result<(), CliErr
     config.traffic.complete()?;
     telemetry::init_metrics();
     let live = Arc::new(Live::start(config)?);
+    live.serving().completer.warn_of_absent_keys(Instant::now());
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(Arc::clone(&live), source, arguments.demo.then_some(DEMO_NOTICE)));
     // Calls that the drain has cut end here, and the log gets to know of them. Intents by example may take minutes

@@ -79,6 +79,16 @@ fn bar(share: f64) -> String {
     format!("{GOOD}{}{RESET}{LABEL}{}{RESET}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
 }
 
+/// Returns by how much something changed; what is nearly all of it is not all.
+fn change(ratio: f64) -> String {
+    let percent = (ratio - 1.0) * 100.0;
+    if ratio > 0.0 && percent <= -99.5 {
+        format!("{:+.1} %", percent.max(-99.9))
+    } else {
+        format!("{percent:+.0} %")
+    }
+}
+
 fn cost(decision: &Decision) -> String {
     let (cost, baseline) = (decision.cost_usd_estimate, decision.baseline_cost_usd);
     let counted = match decision.prompt_tokens_source {
@@ -86,8 +96,7 @@ fn cost(decision: &Decision) -> String {
         TokenCountSource::Tokenizer => "by the bundle's tokenizer",
         TokenCountSource::Length => "estimated by length",
     };
-    let saved =
-        if baseline > 0.0 { format!(" ({:+.0} %)", (cost / baseline - 1.0) * 100.0) } else { String::new() };
+    let saved = if baseline > 0.0 { format!(" ({})", change(cost / baseline)) } else { String::new() };
     format!(
         "${cost:.6} instead of ${baseline:.6} for the top tier{saved}; {} prompt tokens, {counted}",
         decision.prompt_tokens

@@ -8,13 +8,11 @@ use serde_json::{Value, json};
 use super::{
     CliError,
     admin::AdminArguments,
+    config_file::ConfigFile,
     print,
     show::{GOOD, LABEL, RESET, STRONG, WARN},
 };
-use crate::{
-    config::Config,
-    server::proto::{BudgetReport, GetSpendRequest, GetSpendResponse, SpendTotals},
-};
+use crate::server::proto::{BudgetReport, GetSpendRequest, GetSpendResponse, SpendTotals};
 
 #[derive(Debug, Args)]
 #[command(after_help = LEGEND)]
@@ -27,9 +25,10 @@ const LEGEND: &str = "\
 Days and months are those of UTC. What is saved: the same answers from the first target of the
 top tier, less what was spent. Sums outlast a restart only with a file in the section [spend].";
 
-pub fn run(arguments: &SpendArguments, config: &Config) -> Result<(), CliError> {
+pub fn run(arguments: &SpendArguments, file: &ConfigFile) -> Result<(), CliError> {
+    let server = file.to_ask(&arguments.admin)?;
     let answer =
-        arguments.admin.ask(&config.server, async |mut client| client.get_spend(GetSpendRequest {}).await)?;
+        arguments.admin.ask(&server, async |mut client| client.get_spend(GetSpendRequest {}).await)?;
     if arguments.admin.json {
         let budgets: Vec<Value> = answer.budgets.iter().map(budget).collect();
         let (today, month) = (totals(answer.today), totals(answer.month));

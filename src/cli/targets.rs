@@ -9,13 +9,11 @@ use serde_json::{Value, json};
 use super::{
     CliError,
     admin::AdminArguments,
+    config_file::ConfigFile,
     print,
     show::{ERROR, GOOD, LABEL, RESET, STRONG, WARN},
 };
-use crate::{
-    config::Config,
-    server::proto::{ListTargetsRequest, TargetReport, TargetState},
-};
+use crate::server::proto::{ListTargetsRequest, TargetReport, TargetState};
 
 #[derive(Debug, Args)]
 #[command(after_help = LEGEND)]
@@ -36,10 +34,10 @@ Columns:
   keys    live/resting/dead of its provider: rate-limited ones rest, refused or missing ones
           are dead";
 
-pub fn run(arguments: &TargetsArguments, config: &Config) -> Result<(), CliError> {
-    let answer = arguments
-        .admin
-        .ask(&config.server, async |mut client| client.list_targets(ListTargetsRequest {}).await)?;
+pub fn run(arguments: &TargetsArguments, file: &ConfigFile) -> Result<(), CliError> {
+    let server = file.to_ask(&arguments.admin)?;
+    let answer =
+        arguments.admin.ask(&server, async |mut client| client.list_targets(ListTargetsRequest {}).await)?;
     if arguments.admin.json {
         let targets: Vec<Value> = answer.targets.iter().map(json).collect();
         print(&format!("{:#}", json!({"targets": targets})))

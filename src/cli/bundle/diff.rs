@@ -1,6 +1,11 @@
-//! `pointsman bundle diff`: logged requests, decided with one bundle and with another.
+//! `pointsman bundle diff`: logged requests, decided with one bundle and with another. What a shadow said of them while
+//! it was one is compared by `diff_shadow`.
 
-use std::{fmt::Write, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -10,7 +15,7 @@ use super::{
         eval::{
             self,
             traffic::{
-                gather,
+                Sample, gather,
                 notes::{self, Findings, notes},
                 output::{grid, summary},
                 router,
@@ -21,12 +26,12 @@ use super::{
         show::{LABEL, RESET, STRONG, WARN},
         when::SpanArguments,
     },
-    CliError,
+    CliError, diff_shadow,
     named::{self, Named},
     print, runtime,
 };
 use crate::{
-    config::Config,
+    config::{Config, StoreConfig, TrafficConfig},
     evaluation::{
         off_policy::WEIGHT_MAX,
         report::what_if::{Head, page},
@@ -40,6 +45,8 @@ use crate::{
     traffic::{
         now_ms,
         replay::{
+            Row, SourceError,
+            gather::{Counts, Needs},
             request::{Request, Requests},
             reward::RewardBy,
             run::{Replayed, align, replay},
@@ -50,7 +57,7 @@ use crate::{
 };
 
 /// Format of the JSON that `--json` prints.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 const SINCE: &str = "7d";
 /// Some seconds for each bundle, and shares to within two percent points.
 const LIMIT: u64 = 2000;
@@ -59,21 +66,25 @@ const LIMIT_MAX: u64 = 100_000;
 /// Shares of fewer requests say little.
 const REQUESTS_FEW: usize = 100;
 /// Which requests are taken where there are more follows from it.
-const SEED: u64 = 1;
+pub const SEED: u64 = 1;
 /// Characters of a request's text on a terminal.
 const TEXT_CHARS_MAX: usize = 90;
-const INSTEAD: &str =
+pub const INSTEAD: &str =
     "without traffic, `pointsman bundle verify` tries golden samples, and `pointsman eval` labelled files";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct DiffArguments {
     /// The bundle to compare with: a folder, a version in the bundle store, or "default".
-    #[arg(value_name = "A")]
-    from: String,
+    #[arg(value_name = "A", required_unless_present = "shadow")]
+    from: Option<String>,
     /// The bundle to compare, likewise.
-    #[arg(value_name = "B")]
-    to: String,
+    #[arg(value_name = "B", required_unless_present = "shadow")]
+    to: Option<String>,
+    /// Compare what was decided with what this bundle said while it was the shadow, as the log keeps it: no text and no
+    /// bundle is needed.
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["from", "to"])]
+    shadow: Option<String>,
     #[command(flatten)]
     span: SpanArguments,
     /// Only this tenant's requests.
@@ -95,11 +106,13 @@ pub struct DiffArguments {
 
 const HELP: &str = "\
 Logged requests, of the last 7 days unless --since says otherwise, are decided again with each bundle and the
-configuration (--config); nobody is called. Texts are those that the log kept.
+configuration (--config); nobody is called. Texts are those that the log kept. With --shadow nothing is decided again:
+what a bundle said as the shadow stands in the log, whatever the policy for texts.
 
 Examples:
   pointsman bundle diff default 0.3.0
-  pointsman bundle diff 0.2.0 runs/next/ --since 1d --limit 500 --html diff.html";
+  pointsman bundle diff 0.2.0 runs/next/ --since 1d --limit 500 --html diff.html
+  pointsman bundle diff --shadow 0.3.0 --since 1d";
 
 pub fn run(arguments: &DiffArguments, config: Config) -> Result<(), CliError> {
     // What was typed is checked before anything takes time.
@@ -110,27 +123,63 @@ pub fn run(arguments: &DiffArguments, config: Config) -> Result<(), CliError> {
         Some(path) => Source::find(path)?,
         None => {
             config.traffic.readable()?;
+            if let Some(path) = nothing_logged(&config.traffic) {
+                let path = path.display();
+                return Err(CliError::Nothing(format!(
+                    "traffic.enabled is false, and {path} is not there: nothing was logged; name another log with \
+                     --traffic; {INSTEAD}"
+                )));
+            }
             Source::Store(config.traffic.store.clone())
         }
     };
+    let log = Log { source, selection };
+    match (&arguments.shadow, &arguments.from, &arguments.to) {
+        (Some(version), _, _) => diff_shadow::outcome(version, &log, arguments.limit, &config)?,
+        (None, Some(from), Some(to)) => replayed([from, to], &log, arguments.limit, config)?,
+        (None, _, _) => unreachable!("without --shadow both bundles are required"),
+    }
+    .tell(arguments)
+}
+
+/// A log, and what of it is compared.
+pub struct Log {
+    pub source: Source,
+    pub selection: Selection,
+}
+
+impl Log {
+    /// Reads a sample of it.
+    pub fn rows(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        needs: Needs,
+        rows_max: u64,
+    ) -> Result<(Vec<Row>, Counts), SourceError> {
+        gather(runtime, &self.source, &self.selection, Sample { needs, rows_max, seed: SEED })
+    }
+}
+
+/// Has both bundles decide again.
+fn replayed(typed: [&String; 2], log: &Log, limit: u64, config: Config) -> Result<Outcome, CliError> {
+    let Log { source, selection } = log;
     let config = tried(config);
     let runtime = runtime()?;
-    let read = gather(&runtime, &source, &selection, arguments.limit, SEED);
+    let read = log.rows(&runtime, Needs::Text, limit);
     let (rows, counts) = read.map_err(|error| CliError::Nothing(format!("{error}; {INSTEAD}")))?;
     if rows.is_empty() {
-        let why = notes::nothing(&source.name(), &selection, &counts);
+        let why = notes::nothing(&source.name(), selection, &counts);
         return Err(CliError::Nothing(format!("{why}; {INSTEAD}")));
     }
     let Requests { requests, before, peculiarities } = Requests::of(&rows, &config, RewardBy::Both);
     let requests = Arc::new(requests);
     // Both are here before either is asked.
-    let bundles = [&arguments.from, &arguments.to].map(|typed| runtime.block_on(named::find(typed, &config)));
-    let [from, to] = bundles;
+    let [from, to] = typed.map(|typed| runtime.block_on(named::find(typed, &config)));
     let (from, to) = (from?, to?);
     let decide =
         |side, typed: &str, found: &Named| Side::decide(side, typed, found, &config, &requests, &runtime);
-    let from = decide("A", &arguments.from, &from)?;
-    let to = decide("B", &arguments.to, &to)?;
+    let from = decide("A", typed[0], &from)?;
+    let to = decide("B", typed[1], &to)?;
     let aligned = align(before, vec![from.answers, to.answers]);
     if aligned.before.is_empty() {
         let why = aligned.undecided.keys().next().cloned().or(peculiarities.refused_why).unwrap_or_default();
@@ -148,10 +197,7 @@ pub fn run(arguments: &DiffArguments, config: Config) -> Result<(), CliError> {
         seed: SEED,
     };
     let mut said = notes(&findings);
-    if aligned.before.len() < REQUESTS_FEW {
-        let few = aligned.before.len();
-        said.insert(0, format!("{few} requests are few: read shares with that in mind; {INSTEAD}"));
-    }
+    said.splice(0..0, few(aligned.before.len()));
     let mut after = aligned.after.into_iter();
     let mut setting = |bundle: &BundleName| Setting {
         name: format!("{} {}", bundle.side, bundle.version),
@@ -161,7 +207,7 @@ pub fn run(arguments: &DiffArguments, config: Config) -> Result<(), CliError> {
     let settings: [Setting; 2] = [setting(&from.bundle), setting(&to.bundle)];
     let [first, second] = settings;
     let tiers: Vec<Arc<str>> = config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect();
-    let outcome = Outcome {
+    Ok(Outcome {
         format: FORMAT,
         pointsman: env!("CARGO_PKG_VERSION"),
         source: source.name(),
@@ -170,18 +216,21 @@ pub fn run(arguments: &DiffArguments, config: Config) -> Result<(), CliError> {
         b: to.bundle,
         notes: said,
         pair: pair(&aligned.before, first, second, &tiers, WEIGHT_MAX),
-    };
-    if let Some(path) = &arguments.html {
-        let about = outcome.about();
-        let html = page(&Head { about: &about, notes: &outcome.notes }, &outcome.pair.beside_log)?;
-        std::fs::write(path, html)
-            .map_err(|error| CliError::Io { what: path.display().to_string(), error })?;
-        anstream::eprintln!("report: {}", path.display());
+    })
+}
+
+/// Says that shares of so many requests say little, where that is so.
+pub fn few(requests: usize) -> Option<String> {
+    (requests < REQUESTS_FEW)
+        .then(|| format!("{requests} requests are few: read shares with that in mind; {INSTEAD}"))
+}
+
+/// Returns the file of the log where there is none, because none is kept.
+fn nothing_logged(traffic: &TrafficConfig) -> Option<&Path> {
+    match &traffic.store {
+        StoreConfig::Sqlite { path } if !traffic.enabled && !path.exists() => Some(path),
+        StoreConfig::Sqlite { .. } | StoreConfig::Postgres { .. } => None,
     }
-    if arguments.json {
-        return print(&serde_json::to_string_pretty(&outcome).expect("figures are plain data"));
-    }
-    print(outcome.text().trim_end())
 }
 
 /// Returns the configuration as a replay can have it: without the clock, and without what was learned or explored.
@@ -200,13 +249,13 @@ struct Side {
 }
 
 #[derive(Serialize)]
-struct BundleName {
+pub struct BundleName {
     #[serde(skip)]
-    side: &'static str,
+    pub side: &'static str,
     /// As it was typed.
-    typed: String,
-    name: Arc<str>,
-    version: Arc<str>,
+    pub typed: String,
+    pub name: Arc<str>,
+    pub version: Arc<str>,
 }
 
 impl Side {
@@ -241,20 +290,35 @@ impl Side {
 
 /// Everything that text, JSON and report are made from.
 #[derive(Serialize)]
-struct Outcome {
-    format: u32,
-    pointsman: &'static str,
-    source: String,
+pub struct Outcome {
+    pub format: u32,
+    pub pointsman: &'static str,
+    pub source: String,
     /// First and last moment.
-    range: (String, String),
-    a: BundleName,
-    b: BundleName,
-    notes: Vec<String>,
+    pub range: (String, String),
+    pub a: BundleName,
+    pub b: BundleName,
+    pub notes: Vec<String>,
     #[serde(flatten)]
-    pair: Pair,
+    pub pair: Pair,
 }
 
 impl Outcome {
+    /// Writes the report and prints the rest.
+    fn tell(&self, arguments: &DiffArguments) -> Result<(), CliError> {
+        if let Some(path) = &arguments.html {
+            let about = self.about();
+            let html = page(&Head { about: &about, notes: &self.notes }, &self.pair.beside_log)?;
+            std::fs::write(path, html)
+                .map_err(|error| CliError::Io { what: path.display().to_string(), error })?;
+            anstream::eprintln!("report: {}", path.display());
+        }
+        if arguments.json {
+            return print(&serde_json::to_string_pretty(self).expect("figures are plain data"));
+        }
+        print(self.text().trim_end())
+    }
+
     fn about(&self) -> Vec<String> {
         let called = |bundle: &BundleName| {
             format!("{}: {} {} ({})", bundle.side, bundle.name, bundle.version, bundle.typed)

@@ -1,7 +1,5 @@
 //! `pointsman bundle list`: every version and what it is, as a running server tells it, or the versions in the store.
 
-use std::fmt::Write;
-
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -9,12 +7,13 @@ use serde::Serialize;
 use super::{
     super::{
         admin::{AdminArguments, Client},
-        show::{LABEL, RESET, STRONG, WARN},
+        columns::{Cell, Columns},
+        config_file::ConfigFile,
+        show::{ERROR, LABEL, RESET},
     },
     CliError, print, remote_show, runtime,
 };
 use crate::{
-    config::Config,
     live::bundles::{BundleStore, Listed},
     server::proto::ListBundlesRequest,
 };
@@ -46,19 +45,25 @@ struct Line<'a> {
     problem: Option<&'a str>,
 }
 
-pub fn run(arguments: &ListArguments, config: &Config) -> Result<(), CliError> {
+pub fn run(arguments: &ListArguments, file: &ConfigFile) -> Result<(), CliError> {
     let as_json = arguments.admin.json;
     if !arguments.store {
         let ask = async |mut client: Client| client.list_bundles(ListBundlesRequest {}).await;
-        let answer = arguments.admin.ask(&config.server, ask)?;
+        let answer = arguments.admin.ask(&file.to_ask(&arguments.admin)?, ask)?;
         return print(&remote_show::bundles(&answer.bundles, as_json));
     }
-    let store = BundleStore::open(&config.bundles)?;
+    let store = BundleStore::open(&file.whole()?.bundles)?;
     let listed = runtime()?.block_on(store.list())?;
     if as_json {
         let bundles = listed.iter().map(Line::of).collect();
         let document = Document { store: store.name(), bundles };
         return print(&serde_json::to_string_pretty(&document).expect("a list is plain data"));
+    }
+    if listed.is_empty() && runtime()?.block_on(store.is_missing()) {
+        let store = store.name();
+        return print(&format!(
+            "{store} is not there: is bundles.store (or --config) as you mean it? `pointsman bundle stage PATH` makes it"
+        ));
     }
     print(text(&store.name(), &listed).trim_end())
 }
@@ -81,31 +86,53 @@ fn text(store: &str, listed: &[Listed]) -> String {
     if listed.is_empty() {
         return format!("no versions in {store}: `pointsman bundle stage PATH` copies one there");
     }
-    let mut text = format!("{LABEL}{store}{RESET}\n");
-    let width = |of: fn(&Listed) -> &str, title: &str| {
-        let widest = listed.iter().map(|one| of(one).chars().count()).max().unwrap_or(0);
-        widest.max(title.len())
-    };
-    let (version, name) = (width(|one| &one.bundle.name, "version"), width(|one| &one.name, "name"));
-    let created = width(|one| &one.created, "created");
-    let _ = writeln!(
-        text,
-        "{STRONG}{:<version$}  {:<name$}  {:<created$}  {:>10}  signed by{RESET}",
-        "version", "name", "created", "size"
-    );
+    let mut columns = Columns::new(&["version", "name", "created", "size", "signed by", "problem"]);
     for one in listed {
-        let called = &one.bundle.name;
-        if let Some(problem) = &one.problem {
-            let _ = writeln!(text, "{called:<version$}  {WARN}{problem}{RESET}");
-            continue;
-        }
-        let size = HumanBytes(one.bytes).to_string();
-        let signed = one.signed_by.as_deref().unwrap_or("–");
-        let _ = writeln!(
-            text,
-            "{called:<version$}  {:<name$}  {:<created$}  {size:>10}  {signed}",
-            one.name, one.created
-        );
+        columns.row(vec![
+            Cell::plain(&*one.bundle.name),
+            or_dash(&one.name),
+            or_dash(&one.created),
+            size(one.bytes),
+            or_dash(one.signed_by.as_deref().unwrap_or_default()),
+            Cell::coloured(ERROR, one.problem.as_deref().unwrap_or_default()),
+        ]);
     }
-    text
+    format!("{LABEL}{store}{RESET}\n{columns}")
+}
+
+/// Returns what is known, and a dash for nothing.
+pub fn or_dash(text: &str) -> Cell {
+    Cell::plain(if text.is_empty() { "-" } else { text })
+}
+
+/// Returns a size, and a dash where it is not known.
+pub fn size(bytes: u64) -> Cell {
+    or_dash(&if bytes == 0 { String::new() } else { HumanBytes(bytes).to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::rollout::BundleRef;
+
+    #[test]
+    fn the_store_is_a_table() {
+        let listed = |version: &str, problem: Option<&str>| Listed {
+            bundle: BundleRef { name: version.into(), sha256: None },
+            name: if problem.is_some() { String::new() } else { "tiny".to_owned() },
+            created: String::new(),
+            bytes: if problem.is_some() { 0 } else { 4096 },
+            signed_by: None,
+            problem: problem.map(str::to_owned),
+        };
+        let shown = text("onnx", &[listed("1.0.0", None), listed("0.9", Some("no manifest"))]);
+        let shown = anstream::adapter::strip_str(&shown).to_string();
+        let expected = [
+            "onnx",
+            "version  name  created  size      signed by  problem",
+            "1.0.0    tiny  -        4.00 KiB  -",
+            "0.9      -     -        -         -          no manifest",
+        ];
+        assert_eq!(shown.lines().map(str::trim_end).collect::<Vec<_>>(), expected);
+    }
 }

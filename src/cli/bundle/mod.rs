@@ -2,18 +2,20 @@
 //!
 //! Commands that only read, and copying into the store, need no running server.
 
+mod delete;
 mod diff;
+mod diff_shadow;
 mod list;
 mod named;
 mod remote;
 mod remote_show;
 mod stage;
 mod verify;
+mod wait;
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, print, runtime};
-use crate::config::Config;
+use super::{CliError, config_file::ConfigFile, print, runtime};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,9 +30,10 @@ Examples:
   pointsman bundle stage onnx/0.4.0           # copied into the bundle store, verified by the server
   pointsman bundle diff default 0.4.0         # what logged requests would have become
   pointsman bundle shadow 0.4.0
+  pointsman bundle diff --shadow 0.4.0        # what it said of the requests since
   pointsman bundle canary 0.4.0 5%
   pointsman bundle canary 0.4.0 --replicas 30%
-  pointsman bundle activate 0.4.0
+  pointsman bundle activate 0.4.0 --wait --why 'OPS-17: better with French'
   pointsman bundle activate default           # what the configuration names, loaded anew
   pointsman bundle rollback
   pointsman bundle list
@@ -44,18 +47,21 @@ enum BundleCommand {
     Verify(verify::VerifyArguments),
     /// Copy a bundle into the bundle store, and have a running server verify it and keep it ready.
     Stage(stage::StageArguments),
-    /// Decide for logged requests with two bundles, and compare.
+    /// Decide for logged requests with two bundles, or take what a shadow said of them, and compare.
     Diff(Box<diff::DiffArguments>),
+    /// Delete a version from the bundle store that is in no use.
+    Delete(delete::DeleteArguments),
     #[command(flatten)]
     Remote(remote::RemoteCommand),
 }
 
-pub fn run(arguments: &BundleArguments, config: Config) -> Result<(), CliError> {
+pub fn run(arguments: &BundleArguments, file: &ConfigFile) -> Result<(), CliError> {
     match &arguments.command {
-        BundleCommand::List(list) => list::run(list, &config),
-        BundleCommand::Verify(verify) => verify::run(verify, config),
-        BundleCommand::Stage(stage) => stage::run(stage, &config),
-        BundleCommand::Diff(diff) => diff::run(diff, config),
-        BundleCommand::Remote(remote) => remote::run(remote, &config),
+        BundleCommand::List(list) => list::run(list, file),
+        BundleCommand::Verify(verify) => verify::run(verify, file.whole()?),
+        BundleCommand::Stage(stage) => stage::run(stage, file),
+        BundleCommand::Delete(delete) => delete::run(delete, &file.whole()?),
+        BundleCommand::Diff(diff) => diff::run(diff, file.whole()?),
+        BundleCommand::Remote(remote) => remote::run(remote, file),
     }
 }

@@ -1,20 +1,27 @@
 //! Changes of bundles that a running server makes, and what it tells of them.
 
+use std::{path::Path, time::Duration};
+
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tonic_types::StatusExt;
 
 use super::{
     super::{
         CliError,
-        admin::AdminArguments,
+        admin::{AdminArguments, ChangeArguments, Client},
+        config_file::ConfigFile,
         fleet::wanted_json,
         print,
-        show::{LABEL, RESET},
+        show::{GOOD, LABEL, RESET},
+        store_away,
     },
     remote_show,
+    wait::{self, WAIT_S, WAIT_S_MAX},
 };
 use crate::{
-    config::Config,
+    config::ServerConfig,
+    routing::classifier::Unfit,
     server::proto::{
         ActivateBundleRequest, BundleChange, CanaryBundleRequest, CanaryReach, ForgetBundleRequest,
         ListEventsRequest, RollbackBundleRequest, ShadowBundleRequest, StageBundleRequest,
@@ -29,34 +36,59 @@ pub enum RemoteCommand {
     /// Have a version decide for a share of requests, or on a share of the replicas.
     Canary(CanaryArguments),
     /// Have a version decide everything; naming the active one loads it anew.
-    Activate(VersionArguments),
+    Activate(ActivateArguments),
     /// Take back the canary, without one the shadow, without both the active version.
     Rollback(RollbackArguments),
     /// Forget a version that is staged or kept for rollback.
     Forget(VersionArguments),
     /// Show what happened to bundles and configuration, the latest first.
+    ///
+    /// Exits with 3 where the store is away: these are then the events of the one replica that is asked.
     Events(EventsArguments),
+}
+
+/// A change, and whether to wait for the others.
+#[derive(Debug, Args)]
+pub struct WaitingArguments {
+    /// Wait until all live replicas run it, at most so many seconds [default: 120]; exit with 1 where they do not.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = WAIT_S,
+          value_parser = clap::value_parser!(u64).range(1..=WAIT_S_MAX))]
+    wait: Option<u64>,
+    #[command(flatten)]
+    change: ChangeArguments,
 }
 
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
     /// What is to be taken back; refused where it would be another one by now.
+    #[arg(value_parser = version)]
     version: Option<String>,
     #[command(flatten)]
-    admin: AdminArguments,
+    waiting: WaitingArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ActivateArguments {
+    /// A version in the bundle store, or "default" for the bundle that the configuration names.
+    #[arg(value_parser = version)]
+    version: String,
+    #[command(flatten)]
+    waiting: WaitingArguments,
 }
 
 #[derive(Debug, Args)]
 pub struct VersionArguments {
     /// A version in the bundle store, or "default" for the bundle that the configuration names.
+    #[arg(value_parser = version)]
     version: String,
     #[command(flatten)]
-    admin: AdminArguments,
+    change: ChangeArguments,
 }
 
 #[derive(Debug, Args)]
 pub struct CanaryArguments {
     /// A version in the bundle store.
+    #[arg(value_parser = version)]
     version: String,
     /// Share of requests, for example 5%.
     #[arg(value_parser = share, required_unless_present = "replicas")]
@@ -65,7 +97,7 @@ pub struct CanaryArguments {
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "share")]
     replicas: Option<f64>,
     #[command(flatten)]
-    admin: AdminArguments,
+    waiting: WaitingArguments,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +107,21 @@ pub struct EventsArguments {
     limit: u32,
     #[command(flatten)]
     admin: AdminArguments,
+}
+
+/// Reads a version's name; what the server would not know what to do with is told here.
+fn version(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty: `pointsman bundle list` shows every version".to_owned());
+    }
+    if text.contains(std::path::is_separator) {
+        let stage = format!("`pointsman bundle stage {text}`");
+        return Err(match Path::new(text).is_dir() {
+            true => format!("is a folder: {stage} copies it into the bundle store; then give its version"),
+            false => format!("is no version: where it is a bundle's folder, {stage} comes first"),
+        });
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads "5%" or "0.05".
@@ -94,74 +141,151 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-pub fn run(command: &RemoteCommand, config: &Config) -> Result<(), CliError> {
-    let server = &config.server;
-    let (admin, change) = match command {
+pub fn run(command: &RemoteCommand, file: &ConfigFile) -> Result<(), CliError> {
+    match command {
         RemoteCommand::Events(EventsArguments { limit, admin }) => {
             let asked = ListEventsRequest { events_max: *limit };
-            let answer = admin.ask(server, async |mut client| client.list_events(asked).await)?;
-            return print(&remote_show::events(&answer.events, admin.json));
+            let ask = async |mut client: Client| client.list_events(asked).await;
+            let answer = admin.ask(&file.to_ask(admin)?, ask)?;
+            print(&remote_show::events(&answer, admin.json))?;
+            store_away::complete(answer.store_away.as_ref())
         }
-        RemoteCommand::Shadow(VersionArguments { version, admin }) => {
-            let asked = ShadowBundleRequest { version: version.clone() };
+        RemoteCommand::Shadow(VersionArguments { version, change }) => {
+            let ChangeArguments { why, admin } = change;
+            let server = file.to_ask(admin)?;
+            let asked = ShadowBundleRequest { version: version.clone(), why: why.clone() };
             let doing = format!("{version} becomes the shadow");
-            (
-                admin,
-                admin.change(server, &doing, async |mut client| client.shadow_bundle(asked).await)?.change,
-            )
+            let ask = async |mut client: Client| client.shadow_bundle(asked).await;
+            Made { admin, server: &server, wait: None }.tell(admin.change(&server, &doing, ask)?.change)
         }
-        RemoteCommand::Canary(CanaryArguments { version, share, replicas, admin }) => {
+        RemoteCommand::Canary(CanaryArguments { version, share, replicas, waiting }) => {
+            let WaitingArguments { wait, change: ChangeArguments { why, admin } } = waiting;
+            let server = file.to_ask(admin)?;
             let reach = share.map(Reach::RequestShare).or(replicas.map(Reach::ReplicaShare));
-            let asked = CanaryBundleRequest { version: version.clone(), reach: Some(CanaryReach { reach }) };
+            let reach = Some(CanaryReach { reach });
+            let asked = CanaryBundleRequest { version: version.clone(), reach, why: why.clone() };
             let doing = format!("{version} becomes the canary");
-            (
-                admin,
-                admin.change(server, &doing, async |mut client| client.canary_bundle(asked).await)?.change,
-            )
+            let ask = async |mut client: Client| client.canary_bundle(asked).await;
+            Made { admin, server: &server, wait: *wait }.tell(admin.change(&server, &doing, ask)?.change)
         }
-        RemoteCommand::Activate(VersionArguments { version, admin }) => {
-            let asked = ActivateBundleRequest { version: version.clone() };
+        RemoteCommand::Activate(ActivateArguments { version, waiting }) => {
+            let WaitingArguments { wait, change: ChangeArguments { why, admin } } = waiting;
+            let server = file.to_ask(admin)?;
+            let asked = ActivateBundleRequest { version: version.clone(), why: why.clone() };
             let doing = format!("activating {version}");
-            (
-                admin,
-                admin.change(server, &doing, async |mut client| client.activate_bundle(asked).await)?.change,
-            )
+            let ask = async |mut client: Client| client.activate_bundle(asked).await;
+            Made { admin, server: &server, wait: *wait }.tell(admin.change(&server, &doing, ask)?.change)
         }
-        RemoteCommand::Rollback(RollbackArguments { version, admin }) => {
-            let asked = RollbackBundleRequest { version: version.clone().unwrap_or_default() };
-            (
-                admin,
-                admin
-                    .change(server, "rolling back", async |mut client| client.rollback_bundle(asked).await)?
-                    .change,
-            )
+        RemoteCommand::Rollback(RollbackArguments { version, waiting }) => {
+            let WaitingArguments { wait, change: ChangeArguments { why, admin } } = waiting;
+            let server = file.to_ask(admin)?;
+            let version = version.clone().unwrap_or_default();
+            let asked = RollbackBundleRequest { version, why: why.clone() };
+            let ask = async |mut client: Client| client.rollback_bundle(asked).await;
+            Made { admin, server: &server, wait: *wait }
+                .tell(admin.change(&server, "rolling back", ask)?.change)
         }
-        RemoteCommand::Forget(VersionArguments { version, admin }) => {
-            let asked = ForgetBundleRequest { version: version.clone() };
+        RemoteCommand::Forget(VersionArguments { version, change }) => {
+            let ChangeArguments { why, admin } = change;
+            let server = file.to_ask(admin)?;
+            let asked = ForgetBundleRequest { version: version.clone(), why: why.clone() };
             let doing = format!("forgetting {version}");
-            (
-                admin,
-                admin.change(server, &doing, async |mut client| client.forget_bundle(asked).await)?.change,
-            )
+            let ask = async |mut client: Client| client.forget_bundle(asked).await;
+            Made { admin, server: &server, wait: None }.tell(admin.change(&server, &doing, ask)?.change)
         }
-    };
-    print(&told(&change.unwrap_or_default(), admin.json))
+    }
+}
+
+/// A version that was not staged.
+pub struct NotStaged {
+    pub error: CliError,
+    pub reason: Reason,
+}
+
+/// Why a version was not staged.
+#[derive(Debug, Clone, Copy)]
+pub enum Reason {
+    /// It will not do, wherever it is tried or only there; `None`: for a reason that this program does not know.
+    Unfit(Option<Unfit>),
+    /// It is not in the server's store.
+    UnknownBundle,
+    /// The server has a better use for it already.
+    Role,
+    /// Anything else, also where no server answered.
+    Other,
+}
+
+impl Reason {
+    fn of(status: &tonic::Status) -> Self {
+        let details = status.get_error_details();
+        let Some(info) = details.error_info() else { return Self::Other };
+        match info.reason.as_str() {
+            "UNFIT" => Self::Unfit(info.metadata.get("unfit").and_then(|label| Unfit::of(label))),
+            "UNKNOWN_BUNDLE" => Self::UnknownBundle,
+            "ROLE" => Self::Role,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Has the server verify a version of the store and keep it ready.
-pub fn stage(version: String, admin: &AdminArguments, config: &Config) -> Result<(), CliError> {
+pub fn stage(version: String, change: &ChangeArguments, server: &ServerConfig) -> Result<(), NotStaged> {
+    let ChangeArguments { why, admin } = change;
     let doing = format!("staging {version}");
-    let asked = StageBundleRequest { version };
-    let answer = admin.change(&config.server, &doing, async |mut client| client.stage_bundle(asked).await)?;
-    print(&told(&answer.change.unwrap_or_default(), admin.json))
+    let asked = StageBundleRequest { version, why: why.clone() };
+    let mut reason = Reason::Other;
+    let answer = admin.change(server, &doing, async |mut client| {
+        let answer = client.stage_bundle(asked).await;
+        if let Err(status) = &answer {
+            reason = Reason::of(status);
+        }
+        answer
+    });
+    let answer = answer.map_err(|error| NotStaged { error, reason })?;
+    let told = Made { admin, server, wait: None }.tell(answer.change);
+    told.map_err(|error| NotStaged { error, reason: Reason::Other })
 }
 
-fn told(change: &BundleChange, as_json: bool) -> String {
-    let BundleChange { wanted, generation, told } = change;
-    if as_json {
-        let wanted = wanted.as_ref().map(wanted_json);
-        return format!("{:#}", json!({"told": told, "generation": generation, "wanted": wanted}));
+/// A change that was made: where it is asked who follows, and for how many seconds.
+struct Made<'a> {
+    admin: &'a AdminArguments,
+    server: &'a ServerConfig,
+    wait: Option<u64>,
+}
+
+impl Made<'_> {
+    /// Prints what came of it, and waits for the others where that is asked for.
+    fn tell(&self, change: Option<BundleChange>) -> Result<(), CliError> {
+        let change = change.unwrap_or_default();
+        let as_json = self.admin.json;
+        let revision = change.wanted.as_ref().map(|wanted| wanted.revision).unwrap_or_default();
+        if !as_json {
+            print(&told(&change))?;
+        }
+        let most = self.wait.map(Duration::from_secs);
+        let followed = most.map(|most| wait::for_all(self.admin, self.server, revision, most));
+        if as_json {
+            let replicas = followed.as_ref().and_then(|followed| followed.as_ref().ok());
+            print(&format!("{:#}", json(&change, replicas)))?;
+        }
+        match followed.transpose()? {
+            Some(replicas) if !as_json => {
+                print(&format!("{GOOD}followed{RESET} by all live replicas {LABEL}({replicas}){RESET}"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
+}
+
+/// `replicas`: how many were waited for, and follow.
+fn json(change: &BundleChange, replicas: Option<&usize>) -> serde_json::Value {
+    let BundleChange { wanted, generation, told } = change;
+    let wanted = wanted.as_ref().map(wanted_json);
+    json!({"told": told, "generation": generation, "wanted": wanted, "replicas_following": replicas})
+}
+
+fn told(change: &BundleChange) -> String {
+    let BundleChange { wanted, generation, told } = change;
     let revision = wanted.as_ref().map(|wanted| wanted.revision).unwrap_or_default();
     format!("{told} {LABEL}(revision {revision}, generation {generation}){RESET}")
 }
@@ -184,9 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_version_is_told_before_a_server_is_asked() {
+        assert_eq!(version("1.0.0").as_deref(), Ok("1.0.0"));
+        assert!(version(" ").unwrap_err().contains("`pointsman bundle list`"));
+        assert!(version("/nowhere/1.0.0").unwrap_err().contains("`pointsman bundle stage /nowhere/1.0.0`"));
+        assert!(version("/").unwrap_err().starts_with("is a folder"));
+    }
+
+    #[test]
     fn a_change_is_one_line() {
         let change = BundleChange { told: "0.4.0 is active".to_owned(), generation: 7, wanted: None };
-        let shown = anstream::adapter::strip_str(&told(&change, false)).to_string();
+        let shown = anstream::adapter::strip_str(&told(&change)).to_string();
         assert_eq!(shown, "0.4.0 is active (revision 0, generation 7)");
     }
 }

@@ -1,16 +1,19 @@
 //! Bundles and events of a running server, as tables and as JSON.
 
 use anstyle::Style;
-use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::super::{
-    columns::{Cell, Columns},
-    fleet::{or_null, reach, reach_json},
-    show::{ERROR, GOOD, LABEL, RESET, WARN},
-    when::shown,
+use super::{
+    super::{
+        columns::{Cell, Columns},
+        fleet::{or_null, reach, reach_json},
+        show::{ERROR, GOOD, LABEL, RESET, WARN},
+        store_away,
+        when::shown,
+    },
+    list::{or_dash, size},
 };
-use crate::server::proto::{BundleReport, BundleRole, LiveEvent, LiveEventKind};
+use crate::server::proto::{BundleReport, BundleRole, ListEventsResponse, LiveEvent, LiveEventKind};
 
 /// Returns a line for each version.
 pub fn bundles(bundles: &[BundleReport], as_json: bool) -> String {
@@ -19,7 +22,6 @@ pub fn bundles(bundles: &[BundleReport], as_json: bool) -> String {
         return format!("{:#}", json!({"bundles": bundles}));
     }
     let mut columns = Columns::new(&["version", "state", "name", "created", "size", "signed by", "problem"]);
-    let cell = |text: &str| Cell::plain(if text.is_empty() { "-" } else { text });
     for bundle in bundles {
         let (name, colour) = role(bundle.role());
         let state = match &bundle.reach {
@@ -27,16 +29,12 @@ pub fn bundles(bundles: &[BundleReport], as_json: bool) -> String {
             None => name.to_owned(),
         };
         columns.row(vec![
-            cell(&bundle.version),
+            or_dash(&bundle.version),
             Cell::coloured(colour, state),
-            cell(&bundle.name),
-            cell(&bundle.created),
-            Cell::plain(if bundle.bytes == 0 {
-                "-".to_owned()
-            } else {
-                HumanBytes(bundle.bytes).to_string()
-            }),
-            cell(&bundle.signed_by),
+            or_dash(&bundle.name),
+            or_dash(&bundle.created),
+            size(bundle.bytes),
+            or_dash(&bundle.signed_by),
             Cell::coloured(ERROR, &bundle.problem),
         ]);
     }
@@ -59,9 +57,9 @@ fn bundle_json(bundle: &BundleReport) -> Value {
     json!({
         "version": bundle.version,
         "sha256": or_null(&bundle.sha256),
-        "name": bundle.name,
-        "created": bundle.created,
-        "bytes": bundle.bytes,
+        "name": or_null(&bundle.name),
+        "created": or_null(&bundle.created),
+        "bytes": (bundle.bytes > 0).then_some(bundle.bytes),
         "signed_by": or_null(&bundle.signed_by),
         "problem": or_null(&bundle.problem),
         "state": role(bundle.role()).0,
@@ -70,26 +68,36 @@ fn bundle_json(bundle: &BundleReport) -> Value {
 }
 
 /// Returns a line for each event, the latest first.
-pub fn events(events: &[LiveEvent], as_json: bool) -> String {
+pub fn events(answer: &ListEventsResponse, as_json: bool) -> String {
+    let ListEventsResponse { events, store_away: away } = answer;
     if as_json {
         let events: Vec<Value> = events.iter().map(event_json).collect();
-        return format!("{:#}", json!({"events": events}));
+        return format!("{:#}", json!({"events": events, "store_away": store_away::json(away.as_ref())}));
     }
+    match away {
+        Some(away) => {
+            let line = store_away::line(away, "these are the events of one replica since it started");
+            format!("{line}\n{}", events_table(events))
+        }
+        None => events_table(events),
+    }
+}
+
+fn events_table(events: &[LiveEvent]) -> String {
     if events.is_empty() {
         return format!("{LABEL}nothing happened yet{RESET}");
     }
     let mut columns = Columns::new(&["when", "what", "from", "to", "who", "why"]);
-    let cell = |text: &str| Cell::plain(if text.is_empty() { "-" } else { text });
     for event in events {
         let (name, colour) = kind(event.kind());
         columns.row(vec![
             Cell::plain(shown(event.at_ms)),
             Cell::coloured(colour, name),
-            cell(&event.from),
-            cell(&event.to),
-            cell(&event.who),
+            or_dash(&event.from),
+            or_dash(&event.to),
+            or_dash(&event.who),
             // Several problems of a configuration stand on lines of their own.
-            cell(&event.why.replace('\n', ";")),
+            or_dash(&event.why.replace('\n', ";")),
         ]);
     }
     trimmed(&columns)
@@ -109,6 +117,8 @@ fn kind(kind: LiveEventKind) -> (&'static str, Style) {
         LiveEventKind::Refused => ("refused", ERROR),
         LiveEventKind::ConfigReloaded => ("config_reloaded", GOOD),
         LiveEventKind::ConfigRefused => ("config_refused", ERROR),
+        LiveEventKind::GuardEnded => ("guard_ended", GOOD),
+        LiveEventKind::RolloutWaits => ("rollout_waits", WARN),
     }
 }
 
@@ -134,7 +144,7 @@ fn trimmed(columns: &Columns) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::proto::{CanaryReach, canary_reach::Reach};
+    use crate::server::proto::{CanaryReach, StoreAway, canary_reach::Reach};
 
     #[track_caller]
     fn check(shown: &str, expected: &[&str]) {
@@ -181,7 +191,8 @@ mod tests {
 
     #[test]
     fn events_are_told() {
-        check(&events(&[], false), &["nothing happened yet"]);
+        let answer = |events| ListEventsResponse { events, store_away: None };
+        check(&events(&answer(Vec::new()), false), &["nothing happened yet"]);
         let event = LiveEvent {
             at_ms: 1_769_767_200_000,
             kind: LiveEventKind::RolledBack as i32,
@@ -195,6 +206,17 @@ mod tests {
             "when                  what         from   to     who      why",
             "2026-01-30T10:00:00Z  rolled_back  0.4.0  0.3.0  rollout  errors 12 %;limit 1 %",
         ];
-        check(&events(&[event], false), &expected);
+        check(&events(&answer(vec![event.clone()]), false), &expected);
+        let away = StoreAway {
+            since_ms: 1_769_767_200_000,
+            why: "refused".to_owned(),
+            wanted_from: 2,
+            replicas_known: false,
+        };
+        let alone = ListEventsResponse { events: vec![event], store_away: Some(away) };
+        let incomplete = "incomplete  these are the events of one replica since it started; the store is away since \
+                          2026-01-30T10:00:00Z: refused";
+        check(&events(&alone, false), &[incomplete, expected[0], expected[1]]);
+        assert!(events(&alone, true).contains("\"wanted_from\": \"memory\""));
     }
 }

@@ -59,6 +59,9 @@ struct Step {
     told: String,
 }
 
+/// The first step.
+const FOUND: &str = "found";
+
 /// Why a step failed, in words.
 type Wrong = String;
 
@@ -77,7 +80,10 @@ pub fn run(arguments: &VerifyArguments, config: Config) -> Result<(), CliError> 
     print(told.trim_end())?;
     match failed {
         None => Ok(()),
-        Some((step, _)) => Err(CliError::Unfit(format!("bundle {} cannot serve: {step}", report.bundle))),
+        Some((FOUND, _)) => Err(CliError::Unfit(format!("bundle {} is not there", report.bundle))),
+        Some((step, _)) => {
+            Err(CliError::Unfit(format!("bundle {} cannot serve: look at {step}", report.bundle)))
+        }
     }
 }
 
@@ -86,11 +92,14 @@ fn verify(typed: &str, config: Config, steps: &mut Vec<Step>) -> Result<(), (&'s
     let words = |error: CliError| error.to_string();
     let runtime = runtime().map_err(|error| ("runtime", words(error)))?;
     let store = BundleStore::open(&config.bundles).map_err(|error| ("store", error.to_string()))?;
-    let found = runtime.block_on(named::find(typed, &config)).map_err(|error| ("found", words(error)))?;
+    let found = runtime.block_on(named::find(typed, &config)).map_err(|error| (FOUND, words(error)))?;
     let is_configured = typed == DEFAULT;
     match &found.folder {
-        None => good("found", "inside the binary".to_owned()),
-        Some(folder) => good("found", folder.display().to_string()),
+        None => good(FOUND, "inside the binary".to_owned()),
+        Some(folder) if !folder.is_dir() => {
+            return Err((FOUND, format!("{}: there is no such folder", folder.display())));
+        }
+        Some(folder) => good(FOUND, folder.display().to_string()),
     }
     // Who writes the configuration names whatever bundle they like: `serve` asks for no signature of it either.
     if let Some(folder) = found.folder.as_ref().filter(|_| !is_configured) {

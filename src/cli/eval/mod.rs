@@ -43,7 +43,7 @@ const SEED: u64 = 1;
 #[command(after_help = HELP)]
 pub struct EvalArguments {
     /// Labelled files, one JSON object a line, plain or gzip ("-": stdin). Each becomes a section.
-    #[arg(required_unless_present = "traffic", value_name = "FILE.jsonl[.gz]")]
+    #[arg(value_name = "FILE.jsonl[.gz]")]
     files: Vec<PathBuf>,
     /// Name of a section, in the order of the files; a section without one is called as its file.
     #[arg(long = "name", value_name = "NAME")]
@@ -116,6 +116,12 @@ pub fn run(arguments: &EvalArguments, mut config: Config) -> Result<(), CliError
             &traffic::Settings { rules: !no_rules, printed, seed },
             config,
         );
+    }
+    if arguments.files.is_empty() {
+        return Err(CliError::Usage(
+            "what to measure on is missing: give labelled files (\"-\": stdin), or --traffic for logged requests"
+                .to_owned(),
+        ));
     }
     // What was typed is checked before anything takes time.
     let gates = arguments.gates.as_deref().map(read_gates).transpose()?.unwrap_or_default();

@@ -1,15 +1,14 @@
 //! `pointsman traffic delete`: everything of one tenant or session, for good.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use clap::Args;
 
 use super::{
     super::{
-        CliError, print,
+        CliError,
+        agree::agreed,
+        print,
         show::{RESET, WARN},
     },
     open,
@@ -52,7 +51,8 @@ pub async fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), Cli
         return Err(CliError::Usage("--session: is empty; leave it out for all of the tenant".to_owned()));
     }
     let store = open(config).await?;
-    if !arguments.yes && !agreed(&format!("Delete everything of {what} from {}?", store.name()))? {
+    if !arguments.yes && !agreed(&format!("Delete everything of {what} from {}?", store.name()), "to delete")?
+    {
         return print("nothing was deleted");
     }
     let Erased { store: Deleted { records, feedback }, spool, set_aside } =
@@ -91,17 +91,4 @@ fn whose(arguments: &DeleteArguments, config: &Config) -> Vec<Whose> {
             .map(|session| Whose::Session { tenant: tenant.clone(), session })
             .collect(),
     }
-}
-
-/// Asks on the terminal. Without one nobody can agree.
-fn agreed(question: &str) -> Result<bool, CliError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(CliError::Usage("there is no terminal to ask on: say --yes to delete".to_owned()));
-    }
-    let failed = |error| CliError::Io { what: "terminal".to_owned(), error };
-    anstream::eprint!("{question} [y/N] ");
-    std::io::stderr().flush().map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

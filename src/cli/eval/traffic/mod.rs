@@ -34,7 +34,7 @@ use crate::{
         now_ms,
         replay::{
             Row, SourceError,
-            gather::{Counts, Gatherer},
+            gather::{Counts, Gatherer, Needs},
             request::Requests,
             reward::RewardBy,
             run::{Replayed, align, replay},
@@ -165,7 +165,8 @@ pub fn run(arguments: &TrafficArguments, settings: &Settings, config: Config) ->
     };
     let config = tried(config, arguments);
     let runtime = runtime()?;
-    let (rows, counts) = gather(&runtime, &source, &selection, arguments.sample, settings.seed)?;
+    let sample = Sample { needs: Needs::Text, rows_max: arguments.sample, seed: settings.seed };
+    let (rows, counts) = gather(&runtime, &source, &selection, sample)?;
     if rows.is_empty() {
         return Err(CliError::Nothing(notes::nothing(&source.name(), &selection, &counts)));
     }
@@ -285,17 +286,24 @@ pub fn router(
     Ok(Arc::new(Router::new(Arc::new(config), classifier.cloned(), sessions, health, GENERATION)?))
 }
 
-/// Reads a log and keeps at most so many records of it, with a count on a terminal.
+/// What of a log is kept.
+pub struct Sample {
+    pub needs: Needs,
+    pub rows_max: u64,
+    pub seed: u64,
+}
+
+/// Reads a log and keeps a sample of it, with a count on a terminal.
 pub fn gather(
     runtime: &tokio::runtime::Runtime,
     source: &Source,
     selection: &Selection,
-    sample: u64,
-    seed: u64,
+    sample: Sample,
 ) -> Result<(Vec<Row>, Counts), SourceError> {
     let progress = spinner();
-    let sample = usize::try_from(sample).unwrap_or(usize::MAX);
-    let mut gatherer = Gatherer::new(selection.clone(), sample, seed);
+    let Sample { needs, rows_max, seed } = sample;
+    let rows_max = usize::try_from(rows_max).unwrap_or(usize::MAX);
+    let mut gatherer = Gatherer::new(selection.clone(), needs, rows_max, seed);
     let read = runtime.block_on(source.read(selection, |row| {
         gatherer.add(row);
         progress.set_position(gatherer.read());

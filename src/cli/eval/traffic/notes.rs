@@ -65,8 +65,14 @@ pub fn notes(findings: &Findings<'_>) -> Vec<String> {
     }
     let untold: usize = undecided.values().skip(TOLD_MAX).sum();
     note(untold as u64, format!("{untold} more requests get no decision, for other reasons"));
-    note(redacted as u64, format!("{redacted} texts are redacted: the router sees the placeholders"));
-    note(cut as u64, format!("{cut} texts were cut by the log: the router sees less than it did"));
+    note(
+        redacted as u64,
+        format!("{} redacted: the router sees the placeholders", texts(redacted, "is", "are")),
+    );
+    note(
+        cut as u64,
+        format!("{} cut by the log: the router sees less than it did", texts(cut, "was", "were")),
+    );
     let quality = own_quality as u64 * u64::from(*quality_given);
     note(quality, format!("{own_quality} requests asked for a quality of their own and keep it"));
     note(fixed as u64, format!("{fixed} requests, or their budgets, had fixed their tier and keep it"));
@@ -158,6 +164,11 @@ pub fn range(rows: &[Row]) -> (String, String) {
 fn moment(at_ms: i64) -> String {
     let moment = DateTime::<Utc>::from_timestamp_millis(at_ms).unwrap_or_default();
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Returns a count of texts with its verb.
+fn texts(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 text {one}") } else { format!("{count} texts {many}") }
 }
 
 #[cfg(test)]

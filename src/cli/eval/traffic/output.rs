@@ -79,7 +79,7 @@ struct RecordsShown {
 
 impl Outcome<'_> {
     pub fn json(&self) -> String {
-        let Counts { read, without_text, passed_over, duplicates, outside: _ } = *self.counts;
+        let Counts { read, without_text, passed_over, duplicates, .. } = *self.counts;
         let document = Document {
             format: FORMAT,
             pointsman: env!("CARGO_PKG_VERSION"),
