@@ -124,7 +124,7 @@ fn start_shadow(admin: &str, version: String) -> Result<(), LoadError> {
     runtime.block_on(async {
         let channel = endpoint(admin)?.connect().await.map_err(|error| refused(error.to_string()))?;
         let mut service = AdminServiceClient::new(channel);
-        let asked = service.shadow_bundle(ShadowBundleRequest { version }).await;
+        let asked = service.shadow_bundle(ShadowBundleRequest { version, why: String::new() }).await;
         asked.map(drop).map_err(|status| refused(status.message().to_owned()))
     })
 }

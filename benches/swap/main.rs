@@ -135,7 +135,9 @@ fn exchange(arguments: &Arguments, server: &Served) -> Result<Exchanged, SwapErr
             for turn in 0..usize::from(arguments.exchanges) {
                 let version = server.versions[turn % server.versions.len()].clone();
                 let started = Instant::now();
-                let answer = admin.activate_bundle(ActivateBundleRequest { version: version.clone() }).await;
+                let answer = admin
+                    .activate_bundle(ActivateBundleRequest { version: version.clone(), why: String::new() })
+                    .await;
                 answer.map_err(|status| failed(&version, status.message().to_owned()))?;
                 took.push(started.elapsed());
             }
@@ -146,7 +148,7 @@ fn exchange(arguments: &Arguments, server: &Served) -> Result<Exchanged, SwapErr
             for turn in 0..arguments.exchanges {
                 server.write_config(turn + 1)?;
                 let started = Instant::now();
-                let answer = other.reload_config(ReloadConfigRequest {}).await;
+                let answer = other.reload_config(ReloadConfigRequest::default()).await;
                 answer.map_err(|status| failed("reload", status.message().to_owned()))?;
                 took.push(started.elapsed());
             }

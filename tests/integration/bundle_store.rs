@@ -1,15 +1,11 @@
 //! `pointsman bundle` from outside: folders, versions and a store in; text and JSON out.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{bundle::Copy, cli::text};
+use crate::{bundle::Copy, cli::text, support::program::program};
 
 /// A user with a configuration, and a store in a folder or under a URL.
 struct World {
@@ -28,12 +24,11 @@ impl World {
 
     /// Runs `bundle` and returns exit code, stdout and stderr.
     fn bundle(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        let output = program(&self.folder.path().join("state"))
             .arg("bundle")
             .args(arguments)
             .current_dir(self.folder.path())
             .env("POINTSMAN_CONFIG", self.folder.path().join("pointsman.toml"))
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -94,7 +89,7 @@ fn a_bundle_is_staged_listed_and_verified() {
         let cached = world.folder.path().join("cache").exists();
         assert_eq!(cached, store.starts_with("file"), "a folder is read in place");
         let (code, _, error) = world.bundle(&["verify", "0.9.2"]);
-        assert!(code == 1 && error.contains("cannot serve: found"), "{error}");
+        assert!(code == 1 && error.contains("is not there"), "{error}");
     }
 }
 
@@ -173,4 +168,33 @@ fn default_follows_its_pointer_and_needs_no_signature() {
     fs::write(world.folder.path().join("store/default"), "../elsewhere").unwrap();
     let (code, report) = world.json(&["verify", "default", "--json"]);
     assert!(code == 1 && report.to_string().contains("names no version"), "{report}");
+}
+
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let state = tempfile::tempdir().unwrap();
+    let output = program(state.path())
+        .args(["check", "--no-bundle"])
+        .env("POINTSMAN_CONFIG", "")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_configured_folder_that_is_gone_is_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pointsman.toml");
+    fs::write(&file, "[classifier]\nbundle = \"gone\"\n").unwrap();
+    let output = program(folder.path())
+        .args(["bundle", "verify", "default"])
+        .env("POINTSMAN_CONFIG", file)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (said, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(said.starts_with("no  found") && said.contains("gone"), "{said}");
+    assert!(error.contains("bundle default is not there"), "{error}");
 }

@@ -4,14 +4,17 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cli::{pointsman, text};
+use crate::{
+    cli::{pointsman, text},
+    support::program::program,
+};
 
 /// Few resamples: these tests look at form, not at figures.
 const FAST: [&str; 2] = ["--resamples", "50"];
@@ -103,7 +106,7 @@ fn labels_become_a_table() {
 fn figures_of_the_router_are_those_of_route() {
     let files = Files::new();
     let file = files.add("small.jsonl", LABELLED);
-    let output = pointsman(&["route", "--json", "--input", &file], b"");
+    let output = pointsman(&["route", "--json", "--labelled", "--input", &file], b"");
     let labels = LABELLED.lines().filter(|line| !line.is_empty());
     let hits = text(&output.stdout)
         .lines()
@@ -279,9 +282,8 @@ fn a_missed_gate_is_told_to_a_reader_that_has_gone() {
     let files = Files::new();
     let file = files.add("small.jsonl", LABELLED);
     let gates = files.add("gates.toml", "\"tier.accuracy\".min = 1.1\n");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+    let mut child = program(files.0.path())
         .args(["eval", "--resamples", "0", "--gates", &gates, &file])
-        .env_remove("POINTSMAN_CONFIG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -4,10 +4,7 @@ mod keepers;
 mod outages;
 mod store;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use pointsman::{
     config::{StoreConfig, TrafficConfig},
@@ -20,7 +17,7 @@ use pointsman::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{config, postgres::shared_database, traffic::NEW_YEAR_MS};
+use crate::support::{PATIENCE, config, postgres::shared_database, traffic::NEW_YEAR_MS};
 
 /// A store, and whatever replicas share it.
 struct World {
@@ -47,7 +44,7 @@ impl World {
     /// A replica on a machine of its own.
     async fn replica(&self, machine: &str) -> Replica {
         let replica = self.unconnected(machine);
-        replica.traffic.store_within(Duration::from_secs(30)).await.expect("the store is opened");
+        replica.traffic.store_within(PATIENCE).await.expect("the store is opened");
         replica
     }
 
@@ -85,6 +82,7 @@ fn desired(revision: u64, active: &str) -> Desired {
         active_since_ms: NEW_YEAR_MS,
         canary: None,
         shadow: None,
+        guard: None,
         staged: Vec::new(),
         retired: Vec::new(),
         config_reloads: 0,
@@ -117,11 +115,13 @@ fn report(number: u128) -> ReplicaReport {
         generation: 1,
         config_sha256: String::new(),
         active: "default".to_owned(),
+        configured: None,
         canary: None,
         shadow: None,
         ready: true,
         problem: None,
         observed_active: Observed::default(),
         observed_watched: Observed::default(),
+        watched_ms: 0,
     }
 }

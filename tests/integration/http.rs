@@ -446,7 +446,9 @@ async fn http2_is_spoken_where_a_client_begins_with_it() {
 async fn a_drain_lets_streams_end() {
     let slow = Behaviour::openai_stream(&long(), usage(9, 40)).slow_tokens(Duration::from_millis(20));
     let upstream = Upstream::start([slow]).await;
-    let server = start(&upstream).await;
+    let mut config = config_with(&upstream, "");
+    config.server.drain = PATIENCE;
+    let server = TestServer::start(config, None).await;
     let mut chunks = post(&server, "/v1/chat/completions", &chat(&json!({"stream": true})))
         .send()
         .await

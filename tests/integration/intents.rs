@@ -1,6 +1,6 @@
 //! Intents by example on the real bundle: what is claimed, what limits hold, and what `check` says.
 
-use std::{fs, process::Command, sync::Arc};
+use std::{fs, sync::Arc};
 
 use pointsman::{
     config::{Config, read_text},
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     bundle::Copy,
+    cli::{pointsman, text},
     support::{TestServer, config, real_classifier},
 };
 
@@ -175,7 +176,7 @@ fn names_are_the_bundles_or_have_examples() {
 #[test]
 fn check_warns_of_overlaps_and_strangers() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = format!(
+    let sections = format!(
         r#"{SCHEDULING}
 [[intents]]
 name = "money_back"
@@ -183,14 +184,10 @@ examples = ["Refund my last order please, it arrived broken", "I'd like my money
 {}"#,
         REFUND.replace("\n]", "\n  \"Who painted the ceiling of the chapel?\",\n]")
     );
-    fs::write(file.path(), text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-        .args(["check", file.path().to_str().unwrap()])
-        .env_remove("POINTSMAN_CONFIG")
-        .output()
-        .unwrap();
-    let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(file.path(), sections).unwrap();
+    let output = pointsman(&["check", file.path().to_str().unwrap()], b"");
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     for part in [
         "interview_scheduling  4 examples, threshold 0.",
         "refund_request        6 examples, threshold 0.",

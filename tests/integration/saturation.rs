@@ -66,11 +66,13 @@ async fn the_deadline_of_the_call_is_honoured() {
     let patient = config("[classifier]\nwait_ms_max = 60000");
     let server = TestServer::start(patient, Some(Scripted::new(Behaviour::Never))).await;
     let mut request = Request::new(ask(OPEN_QUESTION));
-    request.set_timeout(Duration::from_secs(2));
+    // A tenth of it is kept for the way back, also on a busy machine.
+    const DEADLINE: Duration = Duration::from_secs(5);
+    request.set_timeout(DEADLINE);
     let started = Instant::now();
     let decision = server.client().route(request).await.unwrap().into_inner().decision.unwrap();
     assert_eq!(decision.source(), Source::Default);
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +102,9 @@ async fn work_that_its_caller_gave_up_is_skipped() {
 async fn a_running_call_gets_its_answer_during_the_drain() {
     let signal = Arc::new(tokio::sync::Notify::new());
     let scripted = Scripted::new(Behaviour::OnSignal(Arc::clone(&signal)));
-    let server = TestServer::start(config(""), Some(Arc::clone(&scripted) as Arc<_>)).await;
+    let mut patient = config("[classifier]\nwait_ms_max = 60000");
+    patient.server.drain = PATIENCE;
+    let server = TestServer::start(patient, Some(Arc::clone(&scripted) as Arc<_>)).await;
     let mut client = server.client();
     let call = tokio::spawn(async move { client.route(ask(OPEN_QUESTION)).await });
     until("the question", async || scripted.asked.load(Ordering::Relaxed) == 1).await;

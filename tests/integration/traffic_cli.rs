@@ -29,6 +29,7 @@ use crate::{
     cli::text,
     support::{
         PATIENCE,
+        program::program,
         traffic::{DAY_MS, NEW_YEAR_MS, feedback, record},
     },
 };
@@ -80,13 +81,11 @@ impl World {
 
 /// The command with a state folder that nobody else has.
 fn command(state: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    let mut command = program(state);
     command
         .arg("traffic")
         .args(arguments)
         .current_dir(state)
-        .env("XDG_STATE_HOME", state)
-        .env_remove("POINTSMAN_CONFIG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

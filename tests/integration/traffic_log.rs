@@ -4,6 +4,7 @@
 mod outages;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -31,10 +32,8 @@ use crate::{
 /// Rules decide, nothing is asked of a model.
 const NO_CLASSIFIER: &str = "[classifier]\nenabled = false\n";
 const FLUSH: Duration = Duration::from_millis(50);
-/// What a busy machine may need for a write beyond the flush.
-const WRITE_MAX: Duration = Duration::from_secs(3);
 /// Far longer than a rule takes on a busy machine, and shorter than a store or a spool that is waited for.
-const ROUTE_MAX: Duration = Duration::from_secs(3);
+const ROUTE_MAX: Duration = Duration::from_secs(2);
 
 /// Returns the sections of a server that logs beside its configuration.
 fn sections(more: &str) -> String {
@@ -128,36 +127,55 @@ fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_writing_it_keeps_what_it_promised() {
-    const RUN: Duration = Duration::from_secs(5);
+    /// Decisions between two pieces of feedback.
+    const BETWEEN: usize = 20;
+    const ACKNOWLEDGED: usize = 10;
     let mut folder = tempfile::tempdir().unwrap();
     let (mut durable, mut acknowledged) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let mut server = Process::start_in(folder, &sections(""), &[]).await;
         let mut service = RouterServiceClient::new(server.channel.clone());
-        let started = Instant::now();
-        let mut decided = Vec::new();
-        while started.elapsed() < RUN {
-            let id = route(&mut service, "thanks!", "a").await;
-            decided.push((id, Instant::now()));
-            if decided.len() % 20 == 0 && report(&server, id, &[]).await == 200 {
-                acknowledged.push(id);
+        emptied(&server).await;
+        let written = async || metric(&server.metrics().await, "pointsman_traffic_written_total", &[]);
+        let before = written().await;
+        // Written when their time has come, and nobody asks for it.
+        for _ in 0..BETWEEN {
+            durable.push(route(&mut service, "thanks!", "a").await);
+        }
+        until("decisions to be written", async || written().await >= before + BETWEEN as f64).await;
+        let (mut decided, mut told) = (Vec::new(), 0);
+        while told < ACKNOWLEDGED {
+            for _ in 0..BETWEEN {
+                decided.push(route(&mut service, "thanks!", "a").await);
+            }
+            let about = decided[decided.len() - 1];
+            if report(&server, about, &[]).await == 200 {
+                told += 1;
+                acknowledged.push(about);
+                // Feedback is written after the records that waited before it.
+                durable.append(&mut decided);
             }
         }
-        let killed = Instant::now();
+        // What is being written when it is killed.
+        for _ in 0..BETWEEN / 2 {
+            route(&mut service, "thanks!", "a").await;
+        }
         server.kill();
         folder = server.into_folder();
-        let old = decided.iter().filter(|(_, at)| killed - *at > FLUSH + WRITE_MAX);
-        durable.extend(old.map(|(id, _)| *id));
     }
-    let path = store_path(folder.path());
-    assert!(is_sound(&path).await);
+    assert!(is_sound(&store_path(folder.path())).await);
+    // What a busy disk had it put aside is written by the next one.
+    let server = Process::start_in(folder, &sections(""), &[]).await;
+    emptied(&server).await;
+    let (_, folder) = server.stop_and_keep().await;
+    let path = path_in(&folder);
     let logged = logged(&path).await;
-    let known: Vec<Uuid> = logged.iter().map(|logged| logged.record.decision_id).collect();
+    let known: BTreeSet<Uuid> = logged.iter().map(|logged| logged.record.decision_id).collect();
     let missing = durable.iter().filter(|id| !known.contains(id)).count();
-    assert_eq!((missing, durable.len() > 100), (0, true), "of {}", durable.len());
+    assert_eq!(missing, 0, "of {}", durable.len());
     let said = said_about(&path).await;
     let lost = acknowledged.iter().filter(|id| !said.contains(id)).count();
-    assert_eq!((lost, acknowledged.len() > 10), (0, true), "of {}", acknowledged.len());
+    assert_eq!(lost, 0, "of {}", acknowledged.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,13 +256,11 @@ async fn a_full_disk_slows_nothing_and_is_told() {
     let server = Process::start_by(limited, &sections(""), &[("RUST_LOG", "warn")]).await;
     let mut service = RouterServiceClient::new(server.channel.clone());
     let long = "thanks! ".repeat(500);
-    let (mut slowest, mut acknowledged) = (Duration::ZERO, Vec::new());
+    let mut acknowledged = Vec::new();
     until("drops", async || {
         let mut last = Uuid::nil();
         for _ in 0..10 {
-            let asked = Instant::now();
             last = route(&mut service, &long, "a").await;
-            slowest = slowest.max(asked.elapsed());
         }
         match report(&server, last, &[]).await {
             200 | 202 => acknowledged.push(last),
@@ -253,7 +269,15 @@ async fn a_full_disk_slows_nothing_and_is_told() {
         metric(&server.metrics().await, "pointsman_traffic_dropped_total", &[]) > 0.0
     })
     .await;
-    assert!(slowest < ROUTE_MAX, "{slowest:?}");
+    let mut took = Vec::new();
+    for _ in 0..21 {
+        let asked = Instant::now();
+        route(&mut service, &long, "a").await;
+        took.push(asked.elapsed());
+    }
+    took.sort_unstable();
+    // A machine may be busy for a moment; who waits for the disk waits each time.
+    assert!(took[took.len() / 2] < ROUTE_MAX, "{took:?}");
     assert!(!acknowledged.is_empty());
     let metrics = server.metrics().await;
     assert!(metric(&metrics, "pointsman_traffic_written_total", &[]) > 0.0, "{metrics}");

@@ -1,6 +1,7 @@
 //! The traffic log's store: the same behaviour in SQLite and in PostgreSQL, and what is particular to each.
 
 mod behaviour;
+mod deletion;
 mod files;
 mod fleet;
 

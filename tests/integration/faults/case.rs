@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     callers::{Ask, Attempts, End, Seen, Way, ask},
-    world::{Called, Calls, Does, Elsewhere, Speaks, World, marked},
+    world::{Called, Calls, Does, Elsewhere, Speaks, Waits, World, marked},
 };
 use crate::support::{until, upstream::Behaviour};
 
@@ -106,7 +106,15 @@ impl Case {
 
 /// Checks every case over every way in; reports all that differ.
 pub async fn check(speaks: Speaks, cases: Vec<Case>, elsewhere: &Elsewhere) -> Calls {
-    let world = World::start(speaks, &cases, elsewhere).await;
+    check_in(World::start(speaks, Waits::Long, &cases, elsewhere).await, cases).await
+}
+
+/// The same where the first target is not waited for long.
+pub async fn check_slow(speaks: Speaks, cases: Vec<Case>) {
+    check_in(World::start(speaks, Waits::Short, &cases, &[]).await, cases).await;
+}
+
+async fn check_in(world: World, cases: Vec<Case>) -> Calls {
     let runs: Vec<(&Case, Way, &Expected)> = cases
         .iter()
         .flat_map(|case| case.ways.iter().map(move |way| (case, *way)))

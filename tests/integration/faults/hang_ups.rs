@@ -10,15 +10,15 @@ use super::{
     callers::{Ask, Way},
     case::Case,
     process::metric,
-    world::{Called, Speaks, World, long, marked},
+    world::{Called, Speaks, Waits, World, long, marked},
 };
 use crate::support::until;
 
 /// Longer than any wait of the configuration.
-const FOREVER: Duration = Duration::from_secs(60);
-/// Until the upstream connection is closed, on a busy machine. Had a wait of the configuration ended the call, it
-/// would not count as abandoned.
-const PROMPTLY: Duration = Duration::from_secs(2);
+const FOREVER: Duration = Duration::from_secs(600);
+/// Until the upstream connection is closed, on a busy machine; far shorter than any wait of the configuration. Had one
+/// of them ended the call, it would not count as abandoned either.
+const PROMPTLY: Duration = Duration::from_secs(30);
 /// More tokens than are held back.
 const MIDDLE: usize = 40;
 
@@ -35,7 +35,7 @@ async fn a_caller_who_hangs_up_ends_the_upstream_call() {
         let silent = |called: Called| called.answer(&long()).slow_head(FOREVER);
         let stalls = |called: Called| called.answer(&long()).stall_after_tokens(MIDDLE);
         let cases = [Case::new("before").at("a", silent), Case::new("middle").at("a", stalls)];
-        let world = World::start(speaks, &cases, &[]).await;
+        let world = World::start(speaks, Waits::Long, &cases, &[]).await;
         let before = Way::ALL.map(|way| hang_up(&world, way, Moment::BeforeTheFirstToken));
         futures::future::join_all(before).await;
         let streams = Way::ALL.into_iter().filter(|way| way.streams());

@@ -1,28 +1,24 @@
 //! A server process of its own: its metrics, its log and its end belong to one test alone.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs::File, net::SocketAddr, path::Path, process::Command};
 
 use reqwest::Client;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::support::{PATIENCE, until};
+use crate::support::{
+    PATIENCE,
+    program::{ServerProcess, isolate},
+    until,
+};
 
-/// A server without anything in flight ends well within its drain time.
-const END_MAX: Duration = Duration::from_secs(5);
-const DRAIN_MS: u64 = 10_000;
+/// A server without anything in flight ends well within its drain time: longer than any test waits for its end.
+const DRAIN_MS: u128 = 10 * PATIENCE.as_millis();
 const IN_PROGRESS: &str = "pointsman_completions_in_progress";
 
-/// A running server; killed when dropped.
+/// A running server in a folder of its own.
 pub struct Process {
-    child: Child,
+    process: ServerProcess,
     pub http: SocketAddr,
     pub admin: String,
     pub channel: Channel,
@@ -100,34 +96,27 @@ impl Process {
     ) -> Self {
         let file = folder.path().join("pointsman.toml");
         let log = File::create(log_file(folder.path())).unwrap();
-        let mut child = command
+        isolate(&mut command, &folder.path().join("state"));
+        command
             .args(["--config", file.to_str().unwrap(), "serve"])
-            .env_remove("POINTSMAN_CONFIG")
             // Its log lies in the folder that it watches: a line about each line would never end.
             .env("RUST_LOG", "trace,notify=info")
             .env("NO_PROXY", "*")
-            .env("XDG_STATE_HOME", folder.path().join("state"))
             .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut address = |name: &str| -> SocketAddr {
-            let Some(line) = printed.next() else {
-                panic!("{}", std::fs::read_to_string(log_file(folder.path())).unwrap());
-            };
-            line.unwrap().strip_prefix(name).unwrap().parse().unwrap()
-        };
-        let (grpc, http, admin) = (address("gRPC  "), address("HTTP  "), address("admin ").to_string());
-        let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+            .stderr(log);
+        let process = ServerProcess::start(&mut command).unwrap_or_else(|error| {
+            panic!("{error}: {}", std::fs::read_to_string(log_file(folder.path())).unwrap())
+        });
+        let (http, admin) = (process.http, process.admin.to_string());
+        let channel =
+            Channel::from_shared(format!("http://{}", process.grpc)).unwrap().connect().await.unwrap();
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(PATIENCE)
             .build()
             .unwrap();
-        Self { child, http, admin, channel, client, folder, server }
+        Self { process, http, admin, channel, client, folder, server }
     }
 
     /// Returns the folder of its configuration.
@@ -142,9 +131,7 @@ impl Process {
 
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
-        // The shell's own: a small system has no kill program.
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.process.signal(name);
     }
 
     /// Writes its configuration anew, with other sections.
@@ -155,13 +142,12 @@ impl Process {
 
     /// Returns its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Kills it as `kill -9` does.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     /// Returns the folder of its configuration, which outlives it.
@@ -192,27 +178,17 @@ impl Process {
         })
         .await;
         self.signal("TERM");
-        let asked = Instant::now();
         let mut status = None;
-        until("the server to end", async || {
-            status = self.child.try_wait().unwrap();
+        until("the server to end, with nothing in flight", async || {
+            status = self.process.ended();
             status.is_some()
         })
         .await;
-        let took = asked.elapsed();
         let log = std::fs::read_to_string(log_file(self.folder.path())).unwrap();
         assert_eq!(status.unwrap().code(), Some(0), "{log}");
-        assert!(took < END_MAX, "something was still in flight: {took:?}");
         assert!(!log.contains("panicked"), "{log}");
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         (Left { metrics, log }, folder)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::{
     callers::Way,
-    case::{Case, answers, check, fails},
+    case::{Case, answers, check, check_slow, fails},
     world::{Called, Speaks, good},
 };
 use crate::support::upstream::{Behaviour, Upstream, refused_url, usage};
 
 /// Longer than any wait of the configuration.
-const FOREVER: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(600);
 
 fn error(status: u16) -> impl Fn(Called) -> Behaviour + Send + Sync + 'static {
     move |_| Behaviour::error(status, "scripted trouble")
@@ -160,7 +160,7 @@ async fn a_target_that_takes_too_long_is_left() {
             .at("a", |called| called.answer(&good("a")).slow_first_token(FOREVER))
             .streamed(answers(good("b"), "a first timeout_first_token~; b failover answered$")),
     ];
-    check(Speaks::OpenAi, cases, &[]).await;
+    check_slow(Speaks::OpenAi, cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,11 @@ use std::{
 };
 
 use pointsman::{
-    live::fleet::Exchanged,
-    traffic::store::{Store, StoreError},
+    live::fleet::{Exchanged, WantedFrom},
+    traffic::{
+        now_ms,
+        store::{Store, StoreError},
+    },
 };
 
 use super::{World, desired, event, follow, report};
@@ -25,11 +28,12 @@ async fn keepers_go_on_while_the_server_is_away() {
     let world = World { config: server.database().await, folder: tempfile::tempdir().unwrap() };
     let replicas = [world.replica("a").await, world.replica("b").await, world.replica("c").await];
     replicas[0].keeper.exchange(0, &desired(1, "v1"), &[]).await.unwrap();
+    futures::future::join_all(replicas.iter().map(|replica| replica.keeper.changed())).await;
     for replica in &replicas {
-        replica.keeper.changed().await;
         assert_eq!(replica.revision().await, 1);
     }
     for (stop, revision) in [(Stop::Immediate, 1), (Stop::Fast, 2)] {
+        let began_ms = now_ms();
         server.stop(stop);
         let [a, b, c] = &replicas;
         let wanted = desired(revision + 1, "later");
@@ -44,7 +48,10 @@ async fn keepers_go_on_while_the_server_is_away() {
         );
         assert_eq!([known_a, known_b, known_c], [revision; 3], "the last that is known");
         for replica in &replicas {
-            assert!(replica.keeper.apart().unwrap().contains("PostgreSQL"));
+            let apart = replica.keeper.apart().unwrap();
+            assert!(apart.why.contains("PostgreSQL"), "{apart:?}");
+            assert_eq!(apart.wanted_from, WantedFrom::Memory);
+            assert!((began_ms..=now_ms()).contains(&apart.since_ms), "{apart:?}");
         }
         for refused in [exchanged, reported, told, asked] {
             match refused {
@@ -58,9 +65,10 @@ async fn keepers_go_on_while_the_server_is_away() {
         // One that starts meanwhile, where another one has run before, and one on a new machine.
         let again = world.unconnected("a");
         assert_eq!(again.revision().await, revision);
-        assert!(again.keeper.apart().is_some());
+        assert_eq!(again.keeper.apart().unwrap().wanted_from, WantedFrom::Copy);
         let new = world.unconnected(&format!("new-{revision}"));
         new.keeper.desired().await.unwrap_err();
+        assert_eq!(new.keeper.apart().unwrap().wanted_from, WantedFrom::Nowhere);
 
         server.resume().await;
         until("a change to be taken", async || {

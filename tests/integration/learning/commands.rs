@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Output},
+    process::{Output, Stdio},
 };
 
 use pointsman::{
@@ -11,21 +11,16 @@ use pointsman::{
 };
 use serde_json::Value;
 
-use crate::support::traffic::{NEW_YEAR_MS, feedback, record};
+use crate::{
+    cli::text,
+    support::{
+        program::program,
+        traffic::{NEW_YEAR_MS, feedback, record},
+    },
+};
 
 fn learning(state: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pointsman"))
-        .arg("learning")
-        .args(arguments)
-        .current_dir(std::env::temp_dir())
-        .env_remove("POINTSMAN_CONFIG")
-        .env("XDG_STATE_HOME", state)
-        .output()
-        .unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    program(state).arg("learning").args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 #[tokio::test]
@@ -46,8 +41,12 @@ async fn what_was_learned_is_shown_and_forgotten() {
     let shown: Value = serde_json::from_slice(&learning(state.path(), &["show", "--json"]).stdout).unwrap();
     assert_eq!(shown["offsets"][0]["observations"], 1);
     let other = learning(state.path(), &["reset", "--intent", "math"]);
-    assert_eq!(text(&other.stdout), "0 offsets forgotten\n");
-    let all = learning(state.path(), &["reset"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("something was learned of code"), "{}", text(&other.stderr));
+    let unasked = learning(state.path(), &["reset"]);
+    assert_eq!(unasked.status.code(), Some(2), "nobody is there to agree");
+    assert!(text(&unasked.stderr).contains("say --yes to forget"), "{}", text(&unasked.stderr));
+    let all = learning(state.path(), &["reset", "--yes"]);
     assert_eq!(text(&all.stdout), "1 offset forgotten\n");
     assert!(text(&learning(state.path(), &["show"]).stdout).contains("nothing was learned yet"));
 }

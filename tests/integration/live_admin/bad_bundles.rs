@@ -94,7 +94,14 @@ async fn every_kind_is_refused_and_what_served_goes_on() {
     }
     // Without a manifest there is no version: it may be half copied.
     TinyBundle::new("3.0.0").fault(Fault::Missing("manifest.json")).write_under(&server.world.store());
-    check(&server, "3.0.0", (Code::NotFound, "UNKNOWN_BUNDLE", "store"), "not in ").await;
+    let mut client = server.client().await;
+    let told = events(&mut client).await.len();
+    for asked in [Ask::Verify("3.0.0"), Ask::Stage("3.0.0"), Ask::Activate("3.0.0")] {
+        let refused = Refused::from(ask(&mut client, asked).await.expect_err("there is none"));
+        let got = (refused.code, refused.reason.as_str(), refused.unfit.as_str());
+        assert_eq!(got, (Code::NotFound, "UNKNOWN_BUNDLE", ""), "{asked:?}: {refused:?}");
+    }
+    assert_eq!(events(&mut client).await.len(), told, "a slip is an answer, and no event");
     // A folder by another name than its bundle's.
     TinyBundle::new("3.0.1").write(&server.world.store().join("3.0.2"));
     check(&server, "3.0.2", (Code::FailedPrecondition, "UNFIT", "manifest"), "rename the folder").await;

@@ -26,16 +26,16 @@ pub async fn run(file: Option<&Path>, arguments: &[&str]) -> Output {
 }
 
 /// A user beside a running server.
-struct User {
-    server: Server,
+pub struct User {
+    pub server: Server,
 }
 
 impl User {
-    async fn of(world: World) -> Self {
+    pub async fn of(world: World) -> Self {
         Self { server: Server::start(world).await }
     }
 
-    async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let admin = self.server.admin.to_string();
         let arguments = [arguments, &["--admin", &admin]].concat();
         let output = run(Some(&self.server.world.file()), &arguments).await;
@@ -43,7 +43,7 @@ impl User {
     }
 
     /// What is printed, each run of spaces as one.
-    async fn good(&self, arguments: &[&str]) -> String {
+    pub async fn good(&self, arguments: &[&str]) -> String {
         let (code, out, error) = self.run(arguments).await;
         assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}: {out}");
         assert!(!out.contains('\u{1b}'), "no colours into a pipe");
@@ -51,13 +51,13 @@ impl User {
         out.lines().map(words).collect::<Vec<_>>().join("\n")
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub async fn json(&self, arguments: &[&str]) -> Value {
         let (code, out, error) = self.run(&[arguments, &["--json"]].concat()).await;
         assert_eq!(code, 0, "{arguments:?}: {error}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }
 
-    async fn refused(&self, arguments: &[&str], code: i32, because: &[&str]) {
+    pub async fn refused(&self, arguments: &[&str], code: i32, because: &[&str]) {
         let (got, out, error) = self.run(arguments).await;
         assert_eq!((got, out.as_str()), (code, ""), "{arguments:?}: {error}");
         for because in because {
@@ -125,20 +125,20 @@ async fn what_is_refused_says_why_and_fails() {
     let another = world.path("another").to_str().unwrap().to_owned();
     let user = User::of(world).await;
     let before = user.server.decide("code").await;
-    user.refused(
-        &["bundle", "activate", "9.9.9"],
-        1,
-        &["UNKNOWN_BUNDLE", "bundle 9.9.9: not in", "bundle list --store"],
-    )
-    .await;
-    user.refused(&["bundle", "activate", "2.0.0"], 1, &["UNFIT", "golden_2"]).await;
-    user.refused(&["bundle", "stage", "2.0.0"], 1, &["UNFIT", "golden_2"]).await;
+    user.refused(&["bundle", "activate", "9.9.9"], 1, &[": bundle 9.9.9: not in", "bundle list --store"])
+        .await;
+    user.refused(&["bundle", "activate", "2.0.0"], 1, &[": bundle 2.0.0: ", "golden_2"]).await;
+    user.refused(&["bundle", "stage", "2.0.0"], 1, &[": bundle 2.0.0: ", "golden_2"]).await;
     user.refused(&["bundle", "stage", &another], 1, &["holds another bundle of this version"]).await;
     user.refused(&["bundle", "stage", "/nowhere"], 1, &["/nowhere"]).await;
     user.refused(&["bundle", "stage", "--copy-only", "1.0.0"], 2, &["--copy-only needs a folder"]).await;
-    user.refused(&["bundle", "rollback"], 1, &["NOTHING_TO_ROLL_BACK"]).await;
-    user.refused(&["bundle", "forget", "default"], 1, &["ROLE", "never forgotten"]).await;
+    user.refused(&["bundle", "rollback"], 1, &[": nothing to roll back: "]).await;
+    user.refused(&["bundle", "forget", "default"], 1, &["never forgotten"]).await;
     user.refused(&["bundle", "canary", "1.0.0"], 2, &["<SHARE>"]).await;
+    user.refused(&["bundle", "activate", ""], 2, &["`pointsman bundle list` shows every version"]).await;
+    user.refused(&["bundle", "activate", &another], 2, &["is a folder: `pointsman bundle stage"]).await;
+    user.refused(&["bundle", "activate", "1.0.0", "--why", &"x".repeat(501)], 1, &["why", "500 bytes"]).await;
+    user.refused(&["bundle", "activate", "1.0.0", "--why", "a\nb"], 1, &["why", "line break"]).await;
     user.refused(&["bundle", "canary", "1.0.0", "5"], 2, &["did you mean per cent"]).await;
     user.refused(&["bundle", "canary", "1.0.0", "100%"], 2, &["is no share"]).await;
     user.refused(&["bundle", "canary", "1.0.0", "5%", "--replicas", "5%"], 2, &["cannot be used with"]).await;
@@ -174,7 +174,7 @@ async fn a_configuration_is_read_again_by_command() {
     let output = run(None, &["reload", "--admin", &user.server.admin.to_string()]).await;
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for part in ["CONFIG", "2 problems", "policy.quality", "policy.qality"] {
+    for part in ["2 problems", "policy.quality", "policy.qality"] {
         assert!(said.contains(part), "{said}");
     }
     user.server.stop().await;
@@ -231,4 +231,84 @@ async fn a_server_that_is_not_there_or_is_no_admin_listener_is_told_apart() {
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("nothing can be changed"), "{said}");
     server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_keeps_nobody_from_taking_something_back() {
+    let mut user = User::of(World::with(&["1.0.0", "2.0.0"])).await;
+    user.good(&["bundle", "activate", "1.0.0"]).await;
+    let (file, admin) = (user.server.world.file(), user.server.admin.to_string());
+    // Of a file with mistakes elsewhere its [server] says where to ask.
+    user.server.world.more = "[policy]\nquality = 7\n".to_owned();
+    user.server.world.server = format!("admin_listen = {admin:?}\n");
+    user.server.world.write();
+    let output = run(Some(&file), &["bundle", "rollback", "--why", "slower in French"]).await;
+    let (said, warned) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{warned}");
+    assert!(said.starts_with("1.0.0 is taken back"), "{said}");
+    assert!(warned.contains("policy.quality") && warned.contains("only its section [server]"), "{warned}");
+    let told = user.json(&["bundle", "events", "--limit", "1"]).await;
+    assert_eq!(told["events"][0]["why"], "slower in French");
+
+    // Of one that is no TOML, or not there, nothing is known, and nothing has to be where the server is named.
+    fs::write(&file, "[server\n").unwrap();
+    for file in [file.clone(), user.server.world.path("nowhere.toml")] {
+        let stage = ["bundle", "stage", "2.0.0"];
+        for command in [&["bundle", "list"][..], &stage, &["fleet"], &["targets"], &["spend"]] {
+            let output = run(Some(&file), &[command, &["--admin", &admin]].concat()).await;
+            let warned = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{command:?}: {warned}");
+            assert!(warned.starts_with("warning: ") && warned.lines().count() == 1, "{warned}");
+            let output = run(Some(&file), command).await;
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(2) && said.contains("--admin ADDRESS"), "{said}");
+        }
+    }
+    user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_gone_from_the_store_still_has_its_row() {
+    let user = User::of(World::with(&["1.0.0", "2.0.0", "3.0.9", "3.0.17"])).await;
+    user.good(&["bundle", "activate", "1.0.0"]).await;
+    user.good(&["bundle", "stage", "2.0.0"]).await;
+    for version in ["1.0.0", "2.0.0"] {
+        fs::remove_dir_all(user.server.world.store().join(version)).unwrap();
+    }
+    let table = user.good(&["bundle", "list"]).await;
+    let rows: Vec<&str> = table.lines().skip(1).collect();
+    assert!(rows[0].starts_with("default retired"), "{table}");
+    for (row, start) in rows[1..3].iter().zip(["1.0.0 active - - - - ", "2.0.0 staged - - - - "]) {
+        assert!(row.starts_with(start) && row.contains("not in "), "{table}");
+    }
+    assert!(rows[3].starts_with("3.0.17 ") && rows[4].starts_with("3.0.9 "), "{table}");
+    let listed = user.json(&["bundle", "list"]).await;
+    assert_eq!((&listed["bundles"][1]["name"], &listed["bundles"][1]["bytes"]), (&Value::Null, &Value::Null));
+    user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_can_be_waited_for() {
+    let user = User::of(World::with(&["1.0.0"])).await;
+    let told = user.good(&["bundle", "activate", "1.0.0", "--wait", "--why", "OPS-17"]).await;
+    assert!(told.ends_with("\nfollowed by all live replicas (1)"), "{told}");
+    let told = user.json(&["bundle", "rollback", "--wait=60"]).await;
+    assert_eq!(told["replicas_following"], 1);
+    let told = user.json(&["bundle", "events", "--limit", "2"]).await;
+    assert_eq!((&told["events"][1]["why"], &told["events"][0]["why"]), (&"OPS-17".into(), &"".into()));
+    let fleet = user.json(&["fleet"]).await;
+    assert_eq!(fleet["answered_by"], fleet["replicas"][0]["replica_id"]);
+    assert_eq!(fleet["replicas"][0]["configured"], "tiny 0.1.0");
+    assert!(user.good(&["fleet"]).await.contains("default (tiny 0.1.0)"));
+    user.refused(&["bundle", "activate", "1.0.0", "--wait=0"], 2, &["--wait"]).await;
+    user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_and_is_no_admin_listener_is_told() {
+    let server = Server::start(World::new()).await;
+    let output = run(None, &["fleet", "--admin", &server.http.to_string()]).await;
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("this is no admin listener"), "{said}");
+    server.stop().await;
 }

@@ -17,7 +17,7 @@ use super::{
     world::{Server, World},
 };
 
-const TOKEN: &str = "0123456789abcdef";
+const TOKEN: &str = "0123456789abcdef01234567";
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -113,7 +113,13 @@ async fn a_certificate_of_the_operators_ca_lets_in_and_names_who_it_is() {
 
     let channel = world.channel(Some(&world.alice)).await.unwrap();
     let mut client = AdminServiceClient::new(channel);
-    client.activate_bundle(ActivateBundleRequest { version: "1.0.0".to_owned() }).await.unwrap();
+    client
+        .activate_bundle(ActivateBundleRequest {
+            version: "1.0.0".to_owned(),
+            ..ActivateBundleRequest::default()
+        })
+        .await
+        .unwrap();
     let told = super::world::events(&mut client).await;
     assert_eq!(told[0].who, "certificate CN=alice");
     assert_eq!(world.server.decide("code").await.bundle, "1.0.0");
@@ -147,5 +153,26 @@ async fn where_both_are_configured_either_lets_in() {
     let output = run(None, &["fleet", "--admin", &world.server.admin.to_string()]).await;
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("--ca"), "{said}");
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_accepted_is_told_with_its_remedy() {
+    let world = start(false).await;
+    let at = |name: &str| world.server.world.path(name).to_str().unwrap().to_owned();
+    let admin = format!("https://{}", world.server.admin);
+    // The configuration has the listener's certificate, which a CA has issued.
+    let output = run(Some(&world.server.world.file()), &["fleet", "--admin", &admin]).await;
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("UnknownIssuer: name the CA"), "{said}");
+    fs::write(at("mallory.pem"), &world.mallory.0).unwrap();
+    fs::write(at("mallory.key"), &world.mallory.1).unwrap();
+    let (ca, cert, key) = (at("own.pem"), at("mallory.pem"), at("mallory.key"));
+    let arguments = ["fleet", "--admin", &admin, "--ca", &ca, "--cert", &cert, "--key", &key];
+    let output = run(None, &arguments).await;
+    let said = text(&output.stderr);
+    // How a connection breaks differs: an alert that says why may come before its end, or not.
+    assert!(output.status.code() == Some(1) && said.contains("--cert"), "{said}");
+    assert!(!said.contains("transport error"), "{said}");
     world.server.stop().await;
 }

@@ -92,7 +92,10 @@ async fn a_file_that_changes_in_any_way_is_read_again() {
     assert_eq!(server.generation().await, before, "the old one serves on");
     fs::write(&file, server.variant(3)).unwrap();
     server.exchanged("a file that came back", before).await;
-    let told = events(&mut server.client().await).await;
+    // It serves a moment before that is told.
+    let told = async || events(&mut server.client().await).await;
+    until("its event", async || told().await[0].who == "file").await;
+    let told = told().await;
     let of = |who: &str| told.iter().filter(|event| event.who == who).count();
     assert_eq!((of("file"), of("SIGHUP")), (3, 1), "{told:?}");
 
@@ -100,8 +103,8 @@ async fn a_file_that_changes_in_any_way_is_read_again() {
     let before = server.generation().await;
     rename_over(&file, &server.variant(4).replace("drain_ms = 2000", "drain_ms = 1999"));
     server.exchanged("the rest of it", before).await;
-    let told = events(&mut server.client().await).await;
-    assert_eq!(told[0].why, "changed: policy; needs a restart: server.drain_ms");
+    let why = "changed: policy; needs a restart: server.drain_ms";
+    until(why, async || events(&mut server.client().await).await[0].why == why).await;
     let left = server.process.stop().await;
     assert!(left.log.contains("server.drain_ms"), "it stands in the log");
 }
@@ -116,6 +119,7 @@ async fn sighup_reads_again_what_is_not_followed() {
     // Following would have seen it long before this.
     server.process.signal("HUP");
     server.exchanged("SIGHUP", before).await;
+    until("its event", async || !events(&mut server.client().await).await.is_empty()).await;
     let told = events(&mut server.client().await).await;
     let who: Vec<&str> = told.iter().map(|event| event.who.as_str()).collect();
     assert_eq!(who, ["SIGHUP"]);
@@ -136,7 +140,8 @@ async fn sighup_reads_again_what_is_not_followed() {
     let before = server.generation().await;
     fs::write(&file, server.variant(2).replace("server.watch = false", "server.watch = true")).unwrap();
     server.exchanged("following", before).await;
-    assert_eq!(events(&mut server.client().await).await[0].who, "file");
+    // It serves a moment before that is told.
+    until("its event", async || events(&mut server.client().await).await[0].who == "file").await;
     // And not any longer.
     let before = server.generation().await;
     fs::write(&file, server.variant(2)).unwrap();

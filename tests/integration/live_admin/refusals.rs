@@ -42,24 +42,38 @@ pub async fn ask(client: &mut AdminServiceClient<Channel>, asked: Ask<'_>) -> Re
         Ask::Verify(name) => {
             client.verify_bundle(VerifyBundleRequest { version: version(name) }).await.map(drop)
         }
-        Ask::Stage(name) => {
-            client.stage_bundle(StageBundleRequest { version: version(name) }).await.map(drop)
-        }
-        Ask::Shadow(name) => {
-            client.shadow_bundle(ShadowBundleRequest { version: version(name) }).await.map(drop)
-        }
+        Ask::Stage(name) => client
+            .stage_bundle(StageBundleRequest { version: version(name), ..StageBundleRequest::default() })
+            .await
+            .map(drop),
+        Ask::Shadow(name) => client
+            .shadow_bundle(ShadowBundleRequest { version: version(name), ..ShadowBundleRequest::default() })
+            .await
+            .map(drop),
         Ask::Canary(name, reach) => {
             let reach = reach.map(|reach| CanaryReach { reach: Some(reach) });
-            client.canary_bundle(CanaryBundleRequest { version: version(name), reach }).await.map(drop)
+            client
+                .canary_bundle(CanaryBundleRequest {
+                    version: version(name),
+                    reach,
+                    ..CanaryBundleRequest::default()
+                })
+                .await
+                .map(drop)
         }
-        Ask::Activate(name) => {
-            client.activate_bundle(ActivateBundleRequest { version: version(name) }).await.map(drop)
-        }
+        Ask::Activate(name) => client
+            .activate_bundle(ActivateBundleRequest {
+                version: version(name),
+                ..ActivateBundleRequest::default()
+            })
+            .await
+            .map(drop),
         Ask::Rollback => client.rollback_bundle(RollbackBundleRequest::default()).await.map(drop),
-        Ask::Forget(name) => {
-            client.forget_bundle(ForgetBundleRequest { version: version(name) }).await.map(drop)
-        }
-        Ask::Reload => client.reload_config(ReloadConfigRequest {}).await.map(drop),
+        Ask::Forget(name) => client
+            .forget_bundle(ForgetBundleRequest { version: version(name), ..ForgetBundleRequest::default() })
+            .await
+            .map(drop),
+        Ask::Reload => client.reload_config(ReloadConfigRequest::default()).await.map(drop),
     }
 }
 

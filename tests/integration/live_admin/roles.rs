@@ -60,20 +60,27 @@ async fn a_bundle_goes_through_every_role_and_back() {
     assert_eq!(wanted(&mut client).await.revision, 0, "nothing was asked for");
     assert_eq!(events(&mut client).await, [], "verifying is no change");
 
-    let staged = client.stage_bundle(StageBundleRequest { version: version() }).await.unwrap();
+    let staged = client
+        .stage_bundle(StageBundleRequest { version: version(), ..StageBundleRequest::default() })
+        .await
+        .unwrap();
     check(staged.into_inner().change, 1, "1.1.0 is staged");
     assert_eq!(role(&mut client).await, Role::Staged);
     assert_eq!(wanted(&mut client).await.staged, ["1.1.0"]);
 
-    let mut asked = Request::new(ShadowBundleRequest { version: version() });
+    let mut asked =
+        Request::new(ShadowBundleRequest { version: version(), ..ShadowBundleRequest::default() });
     asked.metadata_mut().insert(pointsman::server::USER_HEADER, "alice".parse().unwrap());
     let shadow = client.shadow_bundle(asked).await.unwrap().into_inner().change;
     check(shadow, 2, "1.1.0 scores beside the active bundle, and decides nothing");
     assert_eq!(role(&mut client).await, Role::Shadow);
     assert_eq!(server.decide(PROMPT).await.tier, "simple", "a shadow decides nothing");
 
-    let canary =
-        |reach| CanaryBundleRequest { version: version(), reach: Some(CanaryReach { reach: Some(reach) }) };
+    let canary = |reach| CanaryBundleRequest {
+        version: version(),
+        reach: Some(CanaryReach { reach: Some(reach) }),
+        ..CanaryBundleRequest::default()
+    };
     let answer = client.canary_bundle(canary(Reach::RequestShare(0.5))).await.unwrap().into_inner();
     check(answer.change, 3, "canary 1.1.0 at 50 % of requests");
     let bundles = client.list_bundles(ListBundlesRequest {}).await.unwrap().into_inner().bundles;
@@ -92,12 +99,18 @@ async fn a_bundle_goes_through_every_role_and_back() {
     let answer = client.canary_bundle(canary(Reach::RequestShare(0.6))).await.unwrap().into_inner();
     check(answer.change, 4, "canary 1.1.0 at 60 % of requests, before 1.1.0 at 50 % of requests");
 
-    let active = client.activate_bundle(ActivateBundleRequest { version: version() }).await.unwrap();
+    let active = client
+        .activate_bundle(ActivateBundleRequest { version: version(), ..ActivateBundleRequest::default() })
+        .await
+        .unwrap();
     let generation = check(active.into_inner().change, 5, "1.1.0 is active, default was");
     let decided = server.decide(PROMPT).await;
     assert_eq!((decided.tier.as_str(), decided.bundle.as_str(), decided.canary), ("complex", "1.1.0", false));
     assert_eq!(decided.generation, generation);
-    let again = client.activate_bundle(ActivateBundleRequest { version: version() }).await.unwrap();
+    let again = client
+        .activate_bundle(ActivateBundleRequest { version: version(), ..ActivateBundleRequest::default() })
+        .await
+        .unwrap();
     let anew = check(again.into_inner().change, 6, "1.1.0 is active, loaded anew");
     assert!(anew > generation, "the same one anew is another generation");
     assert_eq!(wanted(&mut client).await.retired, ["default"]);
@@ -107,7 +120,10 @@ async fn a_bundle_goes_through_every_role_and_back() {
     let decided = server.decide(PROMPT).await;
     assert_eq!((decided.tier.as_str(), decided.bundle.as_str()), ("simple", "0.1.0"));
     assert_eq!(role(&mut client).await, Role::Staged);
-    let forgotten = client.forget_bundle(ForgetBundleRequest { version: version() }).await.unwrap();
+    let forgotten = client
+        .forget_bundle(ForgetBundleRequest { version: version(), ..ForgetBundleRequest::default() })
+        .await
+        .unwrap();
     check(forgotten.into_inner().change, 8, "1.1.0 is forgotten");
     assert_eq!(role(&mut client).await, Role::Available);
 
@@ -146,7 +162,7 @@ async fn a_server_alone_is_a_fleet_of_one() {
     assert_eq!((replica.active.as_str(), replica.process_id), ("default", std::process::id()));
     assert!(replica.ready && replica.problem.is_empty() && replica.differences.is_empty(), "{replica:?}");
     assert_eq!((replica.config_sha256.len(), replica.revision), (64, 0));
-    let asked = ShadowBundleRequest { version: "1.0.0".to_owned() };
+    let asked = ShadowBundleRequest { version: "1.0.0".to_owned(), ..ShadowBundleRequest::default() };
     let change = client.shadow_bundle(asked).await.unwrap().into_inner().change.unwrap();
     let fleet = client.get_fleet(GetFleetRequest {}).await.unwrap().into_inner();
     assert_eq!(fleet.wanted.unwrap().shadow, "1.0.0");
@@ -163,7 +179,7 @@ async fn a_configuration_is_read_again_on_demand() {
     let mut client = server.client().await;
     let before = server.decide(PROMPT).await;
     let reload = async |client: &mut AdminServiceClient<Channel>| {
-        client.reload_config(ReloadConfigRequest {}).await.unwrap().into_inner()
+        client.reload_config(ReloadConfigRequest::default()).await.unwrap().into_inner()
     };
     let same = reload(&mut client).await;
     assert_eq!((same.generation, same.changed.len(), same.needs_restart.len()), (before.generation, 0, 0));

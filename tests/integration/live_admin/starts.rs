@@ -24,7 +24,7 @@ fn with(server: &str, admin: &str) -> World {
     if !admin.is_empty() {
         world.more = format!("[server.admin]\n{admin}\n");
     }
-    fs::write(world.path("token"), "0123456789abcdef").unwrap();
+    fs::write(world.path("token"), "0123456789abcdef01234567").unwrap();
     fs::write(world.path("short"), "hunter2").unwrap();
     fs::write(world.path("empty"), " \n").unwrap();
     world.write();
@@ -61,7 +61,7 @@ async fn tokens_and_certificates_that_are_not_there_are_named() {
     let cases = [
         (token("env:POINTSMAN_TEST_UNSET"), "server.admin.tokens[0] (alice): env:POINTSMAN_TEST_UNSET is not set"),
         (token("file:nowhere"), "nowhere is no file that can be read"),
-        (token("file:short"), "short is shorter than 16 bytes"),
+        (token("file:short"), "short is shorter than 24 bytes"),
         (token("file:empty"), "empty is empty"),
         (
             "tokens = [{ name = \"alice\", token = \"file:token\" }, { name = \"bob\", token = \"file:token\" }]"
@@ -80,7 +80,7 @@ async fn tokens_and_certificates_that_are_not_there_are_named() {
         assert!(warning.contains("warning") && warning.contains("serve will not start"), "{warning}");
         let (code, said) = start(&world, &[]).await;
         assert!(code == Some(1) && said.contains(because), "{admin}: {said}");
-        assert!(!said.contains("hunter2") && !said.contains("0123456789abcdef"), "{said}");
+        assert!(!said.contains("hunter2") && !said.contains("0123456789abcdef01234567"), "{said}");
     }
 }
 

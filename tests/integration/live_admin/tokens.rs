@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::{
 use super::world::{Server, World, events, wanted};
 
 const ALICE: &str = "0123456789abcdef-of-alice";
-const BOB: &str = "fedcba9876543210-of-bob";
+const BOB: &str = "fedcba9876543210-of-bobby";
 
 /// With a token for each of two people.
 fn world() -> World {
@@ -110,7 +110,10 @@ async fn the_token_and_not_the_caller_says_who_changes_something() {
     let server = Server::start(world()).await;
     let channel = server.admin_channel().await;
     let activate = async |headers: &[(&'static str, &str)]| {
-        let asked = with(ActivateBundleRequest { version: "1.0.0".to_owned() }, headers);
+        let asked = with(
+            ActivateBundleRequest { version: "1.0.0".to_owned(), ..ActivateBundleRequest::default() },
+            headers,
+        );
         AdminServiceClient::new(channel.clone()).activate_bundle(asked).await.map(drop)
     };
     activate(&[]).await.expect_err("nobody");

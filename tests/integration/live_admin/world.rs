@@ -40,6 +40,8 @@ pub struct World {
     pub top: String,
     /// Lines of `[server]`.
     pub server: String,
+    /// Lines of `[traffic]`.
+    pub traffic: String,
     /// Lines of `[bundles]`.
     pub bundles: String,
     /// Sections.
@@ -53,7 +55,8 @@ impl World {
         TinyBundle::new("0.1.0").write(&folder.path().join("own"));
         fs::create_dir(folder.path().join("store")).unwrap();
         let top = "rules = []\n".to_owned();
-        Self { folder, top, server: String::new(), bundles: String::new(), more: String::new() }
+        let traffic = "enabled = false\n".to_owned();
+        Self { folder, top, traffic, server: String::new(), bundles: String::new(), more: String::new() }
     }
 
     /// With these versions in the store, which read the prompt as the configured one does.
@@ -78,7 +81,7 @@ impl World {
     }
 
     pub fn text(&self) -> String {
-        let Self { folder, top, server, bundles, more } = self;
+        let Self { folder, top, server, traffic, bundles, more } = self;
         let (own, store) = (folder.path().join("own"), folder.path().join("store"));
         let mut text = top.clone();
         // Dotted, so that sections of these names may follow.
@@ -89,7 +92,8 @@ impl World {
             }
         }
         text += &server.lines().map(|line| format!("server.{line}\n")).collect::<String>();
-        text += "traffic.enabled = false\nlearning.enabled = false\n";
+        text += &traffic.lines().map(|line| format!("traffic.{line}\n")).collect::<String>();
+        text += "learning.enabled = false\n";
         text + &format!(
             "[classifier]\nbundle = {own:?}\nworkers = 1\ndevice = \"cpu\"\ncache_entries = 0\nwait_ms_max = 30000\n\
              [bundles]\nstore = {store:?}\nlatency_ratio_max = 1000.0\n{bundles}\n{more}"

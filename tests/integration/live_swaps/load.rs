@@ -195,7 +195,7 @@ enum Fact {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_is_told_of_all_bundles_together() {
     /// Prompts that wait for the slow bundle, which has one session.
-    const WAITING: usize = 20;
+    const WAITING: usize = 100;
     let folder = tempfile::tempdir().unwrap();
     TinyBundle::new("slow").slow(60).write(&folder.path().join("slow"));
     TinyBundle::new("fast").write(&folder.path().join("fast"));

@@ -6,6 +6,7 @@ mod rollout;
 mod shadow;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -33,7 +34,7 @@ const OPERATOR: &str = "operator";
 /// Machines of tests are busy: how fast a tiny bundle is says nothing here.
 const LATENCY_RATIO_MAX: f64 = 1e6;
 /// The same for what is waited for.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A configuration in which only the classifier decides, its answers scripted, everything kept as it comes.
 fn plain(sections: &str) -> Config {
@@ -52,7 +53,7 @@ struct World {
     deployer: Arc<Deployer>,
     /// What is read when the configuration is read again.
     next: Arc<Mutex<Config>>,
-    _folder: TempDir,
+    folder: TempDir,
     stop: oneshot::Sender<()>,
     following: JoinHandle<()>,
 }
@@ -63,14 +64,21 @@ impl World {
         Self::start_in(tempfile::tempdir().unwrap(), config, bundles).await
     }
 
-    /// With a log of its own, which keeps shadow scores and takes feedback.
+    /// With a log of its own, which keeps shadow scores and takes feedback; commands find it in [`World::state`].
     async fn start_logging(mut config: Config, bundles: &[TinyBundle]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        config.traffic = TrafficConfig::in_folder(folder.path().join("state"));
+        let text = config.traffic.text;
+        config.traffic =
+            TrafficConfig { text, ..TrafficConfig::in_folder(folder.path().join("state/pointsman")) };
         config.traffic.flush = Duration::from_millis(5);
         let world = Self::start_in(folder, config, bundles).await;
         until("the store", async || world.server.live.traffic().store().is_some()).await;
         world
+    }
+
+    /// The folder that a command is to keep its state in.
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     async fn start_in(folder: TempDir, mut config: Config, bundles: &[TinyBundle]) -> Self {
@@ -102,7 +110,9 @@ impl World {
             follower.run(async { drop(stopped.await) }).await;
         });
         until("the configured bundle", async || server.live.is_ready()).await;
-        Self { server, deployer, next, _folder: folder, stop, following }
+        // It serves a moment before the deployer says so to the observer, which would begin a test's own step anew.
+        until("its first step", async || !server.live.observer().watch().lasted.is_zero()).await;
+        Self { server, deployer, next, folder, stop, following }
     }
 
     async fn change(&self, wish: Wish) -> Result<Deployed, DeployError> {
@@ -117,7 +127,7 @@ impl World {
     async fn event_of_rollout(&self, kind: EventKind, version: &str) -> Event {
         let mut found = None;
         until(&format!("{kind:?} of {version}"), async || {
-            let events = self.deployer.events(100).await.unwrap();
+            let events = self.deployer.events(100).await.events;
             found = events.into_iter().find(|event| {
                 let about = format!("{} {}", event.from, event.to);
                 event.kind == kind && event.who == "rollout" && about.contains(version)

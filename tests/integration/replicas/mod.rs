@@ -32,9 +32,9 @@ use crate::{faults::process::Process, support::onnx::TinyBundle};
 /// What is promised of a fleet, where there is a processor for each of them.
 const REACHES_WITHIN: Duration = Duration::from_secs(5);
 /// A server starts within a second or two; these machines are busy.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
 /// A replica says what it runs every two seconds, and is read as often; these machines are busy.
-const TOLD_WITHIN: Duration = Duration::from_secs(40);
+const TOLD_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the configuration names.
 const CONFIGURED: &str = "0.9.0";
@@ -144,20 +144,22 @@ impl Fleet {
 
     /// Makes one replica activate a version.
     async fn activate(&self, by: usize, version: &str) -> Result<BundleChange, Status> {
-        let request = ActivateBundleRequest { version: version.to_owned() };
+        let request =
+            ActivateBundleRequest { version: version.to_owned(), ..ActivateBundleRequest::default() };
         let answer = self.replicas[by].admin().await.activate_bundle(request).await?;
         Ok(answer.into_inner().change.unwrap())
     }
 
     async fn reload(&self, by: usize) -> Result<ReloadConfigResponse, Status> {
-        let answer = self.replicas[by].admin().await.reload_config(ReloadConfigRequest {}).await?;
+        let answer = self.replicas[by].admin().await.reload_config(ReloadConfigRequest::default()).await?;
         Ok(answer.into_inner())
     }
 
     /// Makes a version the canary of a share of the replicas.
     async fn canary(&self, by: usize, version: &str, share: f64) {
         let reach = Some(CanaryReach { reach: Some(Reach::ReplicaShare(share)) });
-        let request = CanaryBundleRequest { version: version.to_owned(), reach };
+        let request =
+            CanaryBundleRequest { version: version.to_owned(), reach, ..CanaryBundleRequest::default() };
         self.replicas[by].admin().await.canary_bundle(request).await.unwrap();
     }
 }

@@ -18,7 +18,8 @@ async fn a_replica_that_is_killed_during_a_rollout_comes_back_on_the_right_versi
     }
     // The one that makes the change: it is everywhere or nowhere.
     let address = fleet.replicas[0].admin().await;
-    let request = super::ActivateBundleRequest { version: FIRST.to_owned() };
+    let request =
+        super::ActivateBundleRequest { version: FIRST.to_owned(), ..super::ActivateBundleRequest::default() };
     let cut = tokio::spawn(async move { { address }.activate_bundle(request).await });
     fleet.replicas[0].kill();
     let _ = cut.await.unwrap();

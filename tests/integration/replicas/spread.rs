@@ -1,12 +1,15 @@
 //! A change by one replica reaches all, and all tell of it alike.
 
-use std::{process::Command, time::Instant};
+use std::time::Instant;
 
 use pointsman::server::proto::LiveEventKind;
 use serde_json::Value;
 
 use super::{FIRST, Fleet, REACHES_WITHIN, Replica, SECOND, TOLD_WITHIN, within};
-use crate::support::postgres::shared_database;
+use crate::{
+    cli::{pointsman, text},
+    support::postgres::shared_database,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_activation_by_one_reaches_all_replicas() {
@@ -55,11 +58,7 @@ async fn an_activation_by_one_reaches_all_replicas() {
 
 /// Returns what `pointsman fleet` prints.
 fn shown(replica: &Replica) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-        .args(["fleet", "--json", "--admin", &replica.process().admin])
-        .env_remove("POINTSMAN_CONFIG")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = pointsman(&["fleet", "--json", "--admin", &replica.process().admin], b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -2,6 +2,7 @@
 
 pub mod onnx;
 pub mod postgres;
+pub mod program;
 pub mod traffic;
 pub mod upstream;
 
@@ -20,7 +21,7 @@ use pointsman::{
     routing::{
         classifier::{
             Available, Checks, Classifier, ClassifyError, Description, Excerpt, InputLimits, Loading,
-            OnnxClassifier, Scored, Scores, SessionError, StageTimes, TokenDensity,
+            OnnxClassifier, Precedence, Scored, Scores, SessionError, StageTimes, TokenDensity,
         },
         language::ReadLanguages,
     },
@@ -32,8 +33,8 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-/// Longest wait for anything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything in a test. Only one that fails waits so long: far above what a busy machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Returns a configuration for tests: any free port, and the given sections. Nothing is logged but by a section that
 /// says where.
@@ -64,6 +65,7 @@ pub fn loading(folder: &std::path::Path) -> Loading<'_> {
         device: Device::Cpu,
         workers: Some(1),
         queue_max: 128,
+        precedence: Precedence::Equal,
     }
 }
 

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use pointsman::{
@@ -14,9 +13,10 @@ use pointsman::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{World, all};
-use crate::support::traffic::{NEW_YEAR_MS, feedback, record};
-
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::support::{
+    PATIENCE,
+    traffic::{NEW_YEAR_MS, feedback, record},
+};
 
 #[tokio::test]
 async fn only_its_owner_may_read_it() {
