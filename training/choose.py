@@ -10,9 +10,10 @@ read by `traffic.py --labels` and `retrain.py --labels`. Each request carries it
     disagreeing the bundle says otherwise than feedback, outcomes or another bundle (--other)
     drifting    its kind of request has grown in the last days, or is far from all that the bundle was trained on
     diverse     unlike the requests chosen before it, so that the queue covers the traffic
-    random      drawn evenly: the only part that may be used to estimate shares
+    random      drawn evenly, before all others: the only part that estimates shares, and by which bundles are judged
 
-The queue holds texts as the log kept them, and neither tenant nor session.
+Labels of the other parts teach; judged by them any bundle would look better than the one that was unsure or wrong. The
+queue holds texts as the log kept them, and neither tenant nor session.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from labels import INTENTS, LEVELS
 from score import SESSIONS, Scorer, open_bundle
 
 COUNT = 200
-SHARES = {"disagreeing": 0.3, "uncertain": 0.25, "drifting": 0.2, "diverse": 0.15, "random": 0.1}
+SHARES = {"disagreeing": 0.25, "uncertain": 0.2, "drifting": 0.15, "diverse": 0.1, traffic.EVEN: 0.3}
 # Requests that are scored, some 3 ms each; of more an even draw is.
 SCORED_MAX = 20_000
 # For each reason so many times its share are taken by score, and of these the ones that are most unlike each other.
@@ -213,15 +214,15 @@ def choose(reasons: dict[str, np.ndarray], embedding: np.ndarray, count: int, se
             chosen.append((int(place), why))
             free[place] = False
 
+    # First, from all of them: what the other reasons leave over would be no even draw.
+    drawn = min(len(free), round(SHARES[traffic.EVEN] * count))
+    take(random.Random(seed).sample(range(len(free)), drawn), traffic.EVEN)
     for why, scores in sorted(reasons.items(), key=lambda item: -SHARES[item[0]]):
         wanted = round(SHARES[why] * count)
         ranked = [place for place in np.argsort(-scores, kind="stable") if free[place] and scores[place] > 0]
         pool = np.array(ranked[: POOL * wanted], dtype=int)
         if wanted and len(pool):
             take(pool[far_apart(embedding[pool], wanted, seed)], why)
-    pool = np.flatnonzero(free)
-    drawn = random.Random(seed).sample(pool.tolist(), min(len(pool), round(SHARES["random"] * count)))
-    take(drawn, "random")
     pool = np.flatnonzero(free)
     left = min(len(pool), count - len(chosen))
     if left > 0:

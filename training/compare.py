@@ -1,6 +1,6 @@
 """Compares a new bundle with the active one on the corpus test split and on held-out traffic, and says whether it may
 take its place. Both score the same rows with the graphs that ship; differences are paired, and their intervals redraw
-whole author batches or sessions, since the prompts of one are alike.
+whole author batches or sessions, since the prompts of one are alike. One tenant has only so much weight (tenants.py).
 
     python compare.py --active ../onnx/0.2.0 --candidate runs/new/0.3.0 --traffic runs/retrain/traffic
 """
@@ -8,10 +8,13 @@ whole author batches or sessions, since the prompts of one are alike.
 import argparse
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+import json_lines
+import tenants
 from calibrate import calibration_error, tier_of
 from data import Example, corpus_examples, last_text, traffic_examples
 from evaluate import length_tiers, macro_f1, probabilities, share
@@ -19,6 +22,8 @@ from labels import LEVELS
 from score import open_bundle
 
 RESAMPLES = 2000
+# Numbers drawn at once, some 64 MB of them.
+DRAWN_AT_ONCE = 4_000_000
 # How much worse the candidate may be, in shares of the rows; one point is ten of the corpus test prompts. On the
 # traffic that it was trained for there is no excuse.
 TOLERANCE = {
@@ -36,7 +41,8 @@ SERVED = {
     "difficulty.spearman": None,
     "coverage.low_confidence": None,
 }
-# Fewer held-out requests than this judge nothing.
+# Fewer held-out requests than this, of which some level was judged, judge nothing; unequal ones count as those of equal
+# weight that would judge as well.
 HELD_OUT_MIN = 50
 # Fewer requests with a known tier than this give no tier figures.
 TIERS_MIN = 20
@@ -56,21 +62,63 @@ def main() -> None:
         print(f"refused: {reason}")
 
 
+@dataclass
+class HeldOut:
+    """The rows of held_out.jsonl, and how much one tenant may count among them."""
+
+    examples: list[Example]
+    known: np.ndarray  # has a tier that a person named
+    tenants: np.ndarray
+    labelled: np.ndarray  # by the operator's own people: no tenant's word
+    share: float
+
+    def weighed(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the weights, those of a tenant held within its share."""
+        held = np.array(weights, float)
+        said = ~self.labelled
+        held[said] = tenants.weighed(held[said], self.tenants[said], self.share, HELD_OUT_MIN)
+        return held
+
+    def level_weights(self) -> np.ndarray:
+        """Returns the trust in each row's judged levels together."""
+        rows = [example.level_weights for example in self.examples]
+        return self.weighed(np.array(rows, float).reshape(-1, len(LEVELS) - 1).sum(1))
+
+    def judged(self) -> int:
+        """Returns how many rows of equal weight would judge as well (Kish 1965); rows of which no level was judged are
+        none."""
+        weights = self.level_weights()
+        return int(weights.sum() ** 2 / (weights**2).sum() + 1e-6) if weights.any() else 0
+
+
+def held_out(traffic: Path) -> HeldOut:
+    """Reads what traffic.py wrote; rows of earlier versions name no tenant and count as one's."""
+    path = traffic / "held_out.jsonl"
+    examples = traffic_examples(path)
+    rows = [row for _, row in json_lines.read(path, "traffic.py writes it anew")]
+    provenance = json.loads((traffic / "traffic.json").read_text(encoding="utf-8"))["provenance"]
+    return HeldOut(
+        examples,
+        np.array([row["tier"] is not None and row["by_people"] for row in rows], dtype=bool),
+        np.array([row.get("tenant", 0) for row in rows], dtype=int),
+        np.array(["label" in row["kinds"] for row in rows], dtype=bool),
+        provenance.get("tenant_share_max", tenants.SHARE_MAX),
+    )
+
+
 def compare(active: Path, candidate: Path, traffic: Path) -> dict:
     parts = corpus_examples()
-    rows = [json.loads(line) for line in (traffic / "held_out.jsonl").read_text(encoding="utf-8").splitlines()]
-    held_out = traffic_examples(traffic / "held_out.jsonl")
+    held = held_out(traffic)
     scored = {}
     for name, directory in (("active", active), ("candidate", candidate)):
         scorer, manifest = open_bundle(directory)
         scored[name] = {
             "version": manifest["version"],
             "corpus_test": probabilities(scorer, manifest, [e.messages for e in parts["test"]], f"{name}: corpus"),
-            "traffic": probabilities(scorer, manifest, [e.messages for e in held_out], f"{name}: traffic"),
+            "traffic": probabilities(scorer, manifest, [e.messages for e in held.examples], f"{name}: traffic"),
         }
     corpus_tiers = np.array([e.tier for e in parts["test"]])
     corpus_intents = np.array([e.intent for e in parts["test"]])
-    known = known_tiers(rows, held_out)
     result = {
         "active": scored["active"]["version"],
         "candidate": scored["candidate"]["version"],
@@ -79,24 +127,19 @@ def compare(active: Path, candidate: Path, traffic: Path) -> dict:
             [e.batch for e in parts["test"]],
         ),
         "traffic": paired(
-            {n: traffic_rows(*scored[n]["traffic"], held_out, known) for n in ("active", "candidate")},
-            [e.batch for e in held_out],
+            {n: traffic_rows(*scored[n]["traffic"], held) for n in ("active", "candidate")},
+            [e.batch for e in held.examples],
         ),
     }
-    result["corpus_test"]["rows"], result["traffic"]["rows"] = len(parts["test"]), len(held_out)
-    result["traffic"]["rows_with_tier"] = int(sum(known))
-    if sum(known) >= TIERS_MIN:
+    result["corpus_test"]["rows"], result["traffic"]["rows"] = len(parts["test"]), len(held.examples)
+    result["traffic"] |= {"rows_judged": held.judged(), "rows_with_tier": int(sum(held.known))}
+    if sum(held.known) >= TIERS_MIN:
         result["traffic"]["details"] = {
-            name: details(scored[name]["traffic"][1], held_out, known) for name in ("active", "candidate")
+            name: details(scored[name]["traffic"][1], held.examples, held.known) for name in ("active", "candidate")
         }
         training = traffic_examples(traffic / "train.jsonl")
-        result["traffic"]["baselines"] = baselines(parts["train"], training, held_out, known)
+        result["traffic"]["baselines"] = baselines(parts["train"], training, held.examples, held.known)
     return result
-
-
-def known_tiers(rows: list[dict], examples: list[Example]) -> np.ndarray:
-    """Returns which rows have a tier that a person named."""
-    return np.array([e.tier is not None and r["by_people"] for r, e in zip(rows, examples, strict=True)], dtype=bool)
 
 
 def corpus_rows(intent, sufficiency, intents, tiers) -> dict:
@@ -111,47 +154,66 @@ def corpus_rows(intent, sufficiency, intents, tiers) -> dict:
     }
 
 
-def traffic_rows(intent, sufficiency, examples: list[Example], known) -> dict:
+def traffic_rows(intent, sufficiency, held: HeldOut) -> dict:
     """As corpus_rows, where every figure has weight only in rows that know it. "levels_right" is the share of the
     judged levels, by trust, of which the bundle says the same."""
+    examples = held.examples
     sufficiency = sufficiency.reshape(-1, len(LEVELS))
     tiers = np.array([-1 if e.tier is None else e.tier for e in examples], dtype=int)
     intents = np.array([-1 if e.intent is None else e.intent for e in examples], dtype=int)
     weights = np.array([e.level_weights for e in examples]).reshape(-1, len(LEVELS) - 1)
     said = (sufficiency[:, :-1] >= 0.5) == (np.array([e.sufficiency for e in examples]).reshape(weights.shape) >= 0.5)
-    total = weights.sum(1)
     predicted = tier_of(sufficiency) if len(tiers) else tiers
     best = intent.reshape(len(tiers), -1).argmax(1) if len(tiers) else tiers
+    known, named = held.weighed(held.known), held.weighed(intents >= 0)
     return {
-        "tier_accuracy": (predicted == tiers, known.astype(float)),
-        "levels_right": ((said * weights).sum(1) / np.maximum(total, 1e-9), total),
-        "within_one": (np.abs(predicted - tiers) <= 1, known.astype(float)),
-        "tier_too_low": (predicted < tiers, known.astype(float)),
-        "intent_accuracy": (best == intents, (intents >= 0).astype(float)),
+        "tier_accuracy": (predicted == tiers, known),
+        "levels_right": ((said * weights).sum(1) / np.maximum(weights.sum(1), 1e-9), held.level_weights()),
+        "within_one": (np.abs(predicted - tiers) <= 1, known),
+        "tier_too_low": (predicted < tiers, known),
+        "intent_accuracy": (best == intents, named),
     }
 
 
 def paired(rows: dict, groups: list[str]) -> dict:
     """Returns figures of both bundles and the candidate's gain, each with a 95 % percentile bootstrap interval."""
     names, place = np.unique(np.array(groups, dtype=str), return_inverse=True)
-    rng = np.random.default_rng(1)
-    # Times that each group is drawn, in each resample.
-    drawn = rng.multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES) if len(names) else np.zeros((1, 0))
-    result = {"active": {}, "candidate": {}, "gain": {}}
+    sums, columns = {}, []
     for figure in rows["active"]:
-        resampled = {}
         for name in ("active", "candidate"):
             values, weights = (np.asarray(column, float) for column in rows[name][figure])
-            if weights.sum() == 0:
-                break
-            hits = np.bincount(place, values * weights, len(names))
-            counts = np.bincount(place, weights, len(names))
-            resampled[name] = (drawn @ hits) / np.maximum(drawn @ counts, 1e-9)
-            result[name][figure] = figure_of(hits.sum() / counts.sum(), resampled[name])
-        else:
+            if weights.sum() > 0:
+                sums[name, figure] = len(columns)
+                columns += [np.bincount(place, values * weights, len(names)), np.bincount(place, weights, len(names))]
+    result = {"active": {}, "candidate": {}, "gain": {}}
+    if not columns:
+        return result
+    columns = np.stack(columns, axis=1)
+    whole, resampled = columns.sum(0), redrawn(columns)
+    for figure in rows["active"]:
+        drawn = {}
+        for name in ("active", "candidate"):
+            if (name, figure) in sums:
+                hits = sums[name, figure]
+                drawn[name] = resampled[:, hits] / np.maximum(resampled[:, hits + 1], 1e-9)
+                result[name][figure] = figure_of(whole[hits] / whole[hits + 1], drawn[name])
+        if len(drawn) == 2:
             gain = result["candidate"][figure]["value"] - result["active"][figure]["value"]
-            result["gain"][figure] = figure_of(gain, resampled["candidate"] - resampled["active"])
+            result["gain"][figure] = figure_of(gain, drawn["candidate"] - drawn["active"])
     return result
+
+
+def redrawn(columns: np.ndarray) -> np.ndarray:
+    """Returns the sums of the columns [groups, n] over groups drawn anew, as many as there are, RESAMPLES times."""
+    groups = len(columns)
+    rng = np.random.default_rng(1)
+    at_once = max(1, min(RESAMPLES, DRAWN_AT_ONCE // groups))
+    parts = []
+    for start in range(0, RESAMPLES, at_once):
+        # Times that each group is drawn, in each resample.
+        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), min(at_once, RESAMPLES - start))
+        parts.append(drawn @ columns)
+    return np.concatenate(parts)
 
 
 def figure_of(value: float, resampled: np.ndarray) -> dict:
@@ -215,12 +277,7 @@ def tfidf_tiers(training: list[Example], test: list[Example]) -> np.ndarray:
 
 def refusals(found: dict, tolerance: float | None = None, held_out_min: int = HELD_OUT_MIN) -> list[str]:
     """Returns why the candidate may not take the active bundle's place; nothing when it may."""
-    reasons = []
-    if found["traffic"]["rows"] < held_out_min:
-        reasons.append(
-            f"held-out traffic: {found['traffic']['rows']} requests are too few to judge by, {held_out_min} are "
-            "needed; export a longer time, collect feedback, or label more"
-        )
+    reasons = too_few(found["traffic"]["rows_judged"], found["traffic"]["rows"], held_out_min)
     for place, allowed in TOLERANCE.items():
         for figure, one in allowed.items():
             if figure not in found[place]["gain"]:
@@ -236,6 +293,17 @@ def refusals(found: dict, tolerance: float | None = None, held_out_min: int = HE
                     f"the change of {gain['value']:+.4f} (95 %: {low:+.4f} to {high:+.4f}) is worse than {limit} allows"
                 )
     return reasons
+
+
+def too_few(judged: int, rows: int, held_out_min: int) -> list[str]:
+    """Returns that there is too little held-out traffic to judge by; nothing when there is enough."""
+    if judged >= held_out_min:
+        return []
+    return [
+        f"held-out traffic: {judged} judged requests are too few to judge by, {held_out_min} are needed; of the {rows} "
+        "held out those count whose tier feedback or outcomes judge, by their weight; export a longer time, collect "
+        "feedback, or label more"
+    ]
 
 
 def served_refusals(served: dict, tolerance: float | None = None) -> list[str]:

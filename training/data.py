@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import corpus
+import json_lines
 from labels import INTENT_INDEX, LEVEL_INDEX
 
 SOURCES = Path(__file__).parent / "sources.toml"
@@ -89,7 +90,7 @@ def traffic_examples(path: Path) -> list[Example]:
     if not path.exists():
         sys.exit(f"{path}: missing; traffic.py writes it")
     examples = []
-    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+    for _, row in json_lines.read(path, "traffic.py writes it anew"):
         known = {name: row[name] for name in ("language", "tier", "level_weights", "intent_weight")}
         batch = row["group"]
         examples.append(Example(row["messages"], row["intent"], row["sufficiency"], "traffic", batch=batch, **known))

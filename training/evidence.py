@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from labels import INTENT_INDEX, LEVEL_INDEX, LEVELS
 
-# What one judgement of each kind counts, and the most that all of one kind count together for one text. People who
-# label come before those who review, who come before users, programs and outcomes: many weaker ones do not outvote one
-# stronger. `weight` of human, user, automatic, weak and accepted is that of the router's [learning.weights].
+# What one judgement of each kind counts, and the most that all of one kind count together for one text. However many
+# judgements of one weaker kind there are, they do not outvote a single stronger one, in the order label, human, user,
+# automatic, accepted: the bound of the weaker is below the weight of the stronger, and bounds_of keeps it there where
+# the stronger says less than it could. Outcomes stand in that order by their bounds too: no number of weak answers
+# outvotes a reviewer. Several weaker kinds together may: users, programs and checks that agree outvote one reviewer.
+# `weight` of human, user, automatic, weak and accepted is that of the router's [learning.weights].
 TRUST = {
     "label": {"weight": 1.2, "most": 3.6},
     "human": {"weight": 1.0, "most": 1.15},
@@ -33,8 +36,9 @@ CHECKS_IGNORED = frozenset({"truncated"})
 COMPLAINTS = frozenset({"weak", "retried", "regenerated", "abandoned"})
 # A judged level is a little less than certain.
 SMOOTHING = 0.05
-# Kinds whose word on tiers is a person's, good enough to measure by.
-PEOPLE = frozenset({"label", "human", "user"})
+# Kinds whose word on tiers is good enough to measure by: of people who know the tiers. A user of the application who
+# names a tier teaches, and does not measure.
+PEOPLE = frozenset({"label", "human"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Vote:
     intent: int | None = None
     share: float = 1.0
     exact: bool = False  # names the weakest tier that would have done
+    # False: of a request that was chosen for what a bundle says of it. Such requests are those which that bundle gets
+    # wrong, so on them any other looks better: they teach, and nothing is measured by them.
+    measures: bool = True
 
 
 @dataclass
@@ -55,7 +62,7 @@ class Label:
     level_weights: list[float]
     intent: int | None
     intent_weight: float
-    tier: int | None  # where every level is known
+    tier: int | None  # where every level is known; of PEOPLE alone where `by_people`
     kinds: list[str] = field(default_factory=list)
     contradictions: int = 0
     by_people: bool = False
@@ -86,9 +93,9 @@ def votes_of(row: dict, levels: dict[str, int]) -> tuple[list[Vote], Counter]:
         votes += found
         judged |= verdict is not None or bool(one.get("right_tier"))
         complained |= verdict is False
-    tried = attempt_votes(row, levels)
+    tried = attempt_votes(row, levels, left_out)
     votes += tried
-    if signals & {"retried", "regenerated"} and served in levels:
+    if signals & {"retried", "regenerated"} and served in levels and not is_top(served, row["tiers"], left_out):
         votes.append(Vote("again", short=levels[served]))
     spoken = tried or complained or judged or signals & COMPLAINTS
     if row["status"] == "answered" and served in levels and not spoken:
@@ -117,12 +124,18 @@ def feedback_votes(one, served, tiers, levels, left_out: Counter) -> tuple[list[
         return votes, good
     if good:
         votes.append(Vote(kind, enough=levels[served], share=VERDICT_SHARE))
-    elif served == tiers[-1]:
-        # Nothing stronger was to be had: what was wrong was not the choice of tier.
-        left_out["bad answers of the top tier"] += 1
-    else:
+    elif not is_top(served, tiers, left_out):
         votes.append(Vote(kind, short=levels[served], share=VERDICT_SHARE))
     return votes, good
+
+
+def is_top(tier: str, tiers: list[str], left_out: Counter) -> bool:
+    """Returns whether a tier that did badly is the top one, and counts it: nothing stronger was to be had, so what was
+    wrong was not the choice of tier."""
+    if tier != tiers[-1]:
+        return False
+    left_out["bad answers of the top tier"] += 1
+    return True
 
 
 def verdict_of(one) -> bool | None:
@@ -142,10 +155,15 @@ def exactly(kind: str, right: str, tiers: list[str], levels: dict[str, int]) -> 
     return Vote(kind, enough=levels[right], short=short if short is not None and short >= 0 else None, exact=True)
 
 
-def attempt_votes(row: dict, levels: dict[str, int]) -> list[Vote]:
-    """Returns that tiers with a weak answer were not enough, and that the one which then answered well was."""
+def attempt_votes(row: dict, levels: dict[str, int], left_out: Counter) -> list[Vote]:
+    """Returns that tiers with a weak answer were not enough, and that the one which then answered well was. A request
+    at which the top tier fails as well says nothing of those below it: no tier would have done."""
     attempts = [one for one in row["attempts"] if one["outcome"] == "weak" and one["tier"] in levels]
-    weak = max((levels[one["tier"]] for one in attempts if one.get("why") not in CHECKS_IGNORED), default=None)
+    failed = [one["tier"] for one in attempts if one.get("why") not in CHECKS_IGNORED]
+    top = [tier for tier in failed if tier == row["tiers"][-1]]
+    if top and is_top(top[0], row["tiers"], left_out) and row["status"] != "answered":
+        return []
+    weak = max((levels[tier] for tier in failed if tier not in top), default=None)
     if weak is None:
         return []
     votes = [Vote("weak", short=weak)]
@@ -157,36 +175,70 @@ def attempt_votes(row: dict, levels: dict[str, int]) -> list[Vote]:
 
 def label_of(votes: list[Vote]) -> Label:
     """Returns what all votes on one text say together: each level by the heavier side, with the weight by which it is
-    heavier. Every vote rises with the level, so the result does too."""
-    targets, weights, disputed = [], [], False
-    for level in range(len(LEVELS) - 1):
-        yes = [vote for vote in votes if vote.enough is not None and vote.enough <= level]
-        no = [vote for vote in votes if vote.short is not None and vote.short >= level]
-        disputed |= bool(yes and no)
-        balance = balance_of(yes, no)
-        targets.append(1.0 - SMOOTHING if balance > 0 else SMOOTHING)
-        weights.append(round(abs(balance), 4))
+    heavier. The tier of a text of which people name one is theirs alone, as it is measured by: those who outvote them
+    teach, and have no say in it."""
+    levels = balances_of(votes)
+    said = [(vote.enough, vote.short) for vote in votes]
+    disputed = any(
+        any(enough is not None and enough <= level for enough, _ in said)
+        and any(short is not None and short >= level for _, short in said)
+        for level in range(len(levels))
+    )
+    people = [vote for vote in votes if vote.kind in PEOPLE]
+    named = tier_of(balances_of(people)) if any(vote.exact for vote in people) else None
     intents = {vote.intent for vote in votes if vote.intent is not None}
-    ranked = sorted(((balance_of([v for v in votes if v.intent == i], []), i) for i in intents), reverse=True)
+    most = {kind: trust["most"] for kind, trust in TRUST.items()}
+    ranked = sorted(((balance_of([v for v in votes if v.intent == i], [], most), i) for i in intents), reverse=True)
     runner_up = ranked[1][0] if len(ranked) > 1 else 0.0
     intent_weight = round(ranked[0][0] - runner_up, 4) if ranked else 0.0
-    known = all(weight > 0 for weight in weights)
     return Label(
-        targets,
-        weights,
+        [1.0 - SMOOTHING if balance > 0 else SMOOTHING for balance in levels],
+        [abs(balance) for balance in levels],
         ranked[0][1] if intent_weight > 0 else None,
         intent_weight,
-        next((level for level, target in enumerate(targets) if target > 0.5), len(LEVELS) - 1) if known else None,
+        tier_of(levels) if named is None else named,
         sorted({vote.kind for vote in votes}),
         int(disputed) + int(runner_up > 0),
-        known and any(vote.exact and vote.kind in PEOPLE for vote in votes),
+        named is not None,
     )
 
 
-def balance_of(yes: list[Vote], no: list[Vote]) -> float:
+def balances_of(votes: list[Vote]) -> list[float]:
+    """Returns of each level but the last the weight for less the weight against. Every vote rises with the level and
+    the bounds are the same for all, so the result rises too."""
+    most, balances = bounds_of(votes), []
+    for level in range(len(LEVELS) - 1):
+        yes = [vote for vote in votes if vote.enough is not None and vote.enough <= level]
+        no = [vote for vote in votes if vote.short is not None and vote.short >= level]
+        balances.append(round(balance_of(yes, no, most), 4))
+    return balances
+
+
+def tier_of(balances: list[float]) -> int | None:
+    """Returns the weakest level that is enough, where each is known."""
+    if not all(balances):
+        return None
+    return next((level for level, balance in enumerate(balances) if balance > 0), len(LEVELS) - 1)
+
+
+def bounds_of(votes: list[Vote]) -> dict[str, float]:
+    """Returns the most that each kind counts about levels: less where a stronger kind gave a verdict alone, which
+    counts by its share, so that one thumb of a reviewer is not outvoted by users either."""
+    shares: dict[str, float] = {}
+    for vote in votes:
+        if vote.enough is not None or vote.short is not None:
+            shares[vote.kind] = max(vote.share, shares.get(vote.kind, 0.0))
+    bounds = {}
+    for kind, trust in TRUST.items():
+        stronger = [share for other, share in shares.items() if TRUST[other]["weight"] > trust["most"]]
+        bounds[kind] = trust["most"] * min(stronger, default=1.0)
+    return bounds
+
+
+def balance_of(yes: list[Vote], no: list[Vote], most: dict[str, float]) -> float:
     """Returns the weight for less the weight against, that of every kind bounded."""
     total = 0.0
     for kind, trust in TRUST.items():
         balance = sum(vote.share for vote in yes if vote.kind == kind) - sum(v.share for v in no if v.kind == kind)
-        total += max(-trust["most"], min(trust["most"], trust["weight"] * balance))
+        total += max(-most[kind], min(most[kind], trust["weight"] * balance))
     return total

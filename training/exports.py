@@ -3,7 +3,6 @@ without the columns that training has no use for. Never changes an export.
 """
 
 import datetime
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet
 from tqdm import tqdm
 
-from leaks import open_lines
+import json_lines
 
 # Without these a row says nothing.
 NEEDED = ("decision_id", "at", "tier", "tiers", "status", "messages", "attempts", "feedback")
@@ -64,22 +63,16 @@ def read_parquet(file: Path) -> Iterator[tuple[str, dict]]:
         for batch in opened.iter_batches(batch_size=ROWS_A_BATCH, columns=columns):
             for row in batch.to_pylist():
                 yield str(file), row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         sys.exit(f"{file}: not a whole Parquet file ({str(error).splitlines()[0]}); export again, or leave it out")
 
 
 def read_lines(file: Path) -> Iterator[tuple[str, dict]]:
-    with open_lines(file) as lines:
-        for number, line in enumerate(lines, 1):
-            place = f"{file}:{number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                sys.exit(f"{place}: not JSON: {error}; export again, or leave this file out")
-            lacking = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
-            if lacking:
-                sys.exit(f"{place}: lacks {', '.join(lacking)}: no line of an export of the traffic log")
-            yield place, row
+    for place, row in json_lines.read(file, "export again, or leave this file out"):
+        lacking = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
+        if lacking:
+            sys.exit(f"{place}: lacks {', '.join(lacking)}: no line of an export of the traffic log")
+        yield place, row
 
 
 def whole(row: dict) -> dict:

@@ -19,6 +19,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import json_lines
 from labels import INTENT_INDEX, INTENTS, LEVEL_INDEX, LEVELS
 
 RUBRIC = Path(__file__).parent / "LABELING.md"
@@ -56,7 +57,10 @@ class Desk:
 
     def label(self, given: dict) -> None:
         """Appends a label; raises ValueError with what is wrong about it."""
-        row = checked(given, {entry["text_hash"] for entry in self.entries})
+        asked = {entry["text_hash"]: entry for entry in self.entries}
+        row = checked(given, asked.keys())
+        # Why the request was chosen decides whether the label may measure, or only teach.
+        row["reasons"] = asked[row["text_hash"]].get("reasons") or []
         row["by"] = self.person
         with self.lock:
             self.append(row)
@@ -109,12 +113,11 @@ def read_queue(path: Path) -> list[dict]:
 def read_lines(path: Path) -> list[dict]:
     if not path.exists():
         sys.exit(f"{path}: no such file; choose.py writes queue.jsonl")
-    rows, lines = [], path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
-            sys.exit(f"{path}:{number}: not JSON: {error}; mend or remove this line")
+    rows = []
+    for place, row in json_lines.read(path, "mend or remove this line"):
+        if not isinstance(row, dict) or not row.get("text_hash"):
+            sys.exit(f"{place}: lacks text_hash: no line of a queue or of its labels")
+        rows.append(row)
     return rows
 
 

@@ -8,13 +8,12 @@ sets in README.md that only measure: eight bytes a text, sorted.
 """
 
 import argparse
-import gzip
 import hashlib
-import json
 import sys
 from pathlib import Path
 
 import corpus
+import json_lines
 
 NEVER = Path(__file__).parent / "never.hashes"
 BYTES = 8
@@ -74,16 +73,13 @@ def hashes_of_set(path: Path) -> set[str]:
         sys.exit(f"{path}: no *.jsonl or *.jsonl.gz there")
     hashes = set()
     for file in files:
-        with open_lines(file) as lines:
-            for row in map(json.loads, lines):
-                hashes |= {text_hash([row[name]]) for name in TEXT_FIELDS if isinstance(row.get(name), str)}
-                if isinstance(row.get("messages"), list):
-                    hashes.update(hashes_of(row["messages"]))
+        for place, row in json_lines.read(file, "mend or remove it"):
+            if not isinstance(row, dict):
+                sys.exit(f"{place}: not an object; mend or remove it")
+            hashes |= {text_hash([row[name]]) for name in TEXT_FIELDS if isinstance(row.get(name), str)}
+            if isinstance(row.get("messages"), list):
+                hashes.update(hashes_of(row["messages"]))
     return hashes
-
-
-def open_lines(file: Path):
-    return gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def written(figure: dict, sign: str) -> str:
 
 
 def traffic_parts(figures: dict) -> list[str]:
-    lines = [f"<p>{figures['rows_with_tier']} of the requests have a tier that a person named.</p>"]
+    known = f"{figures['rows_with_tier']} of the requests have a tier that a person named"
+    lines = [f"<p>{known}; of {figures['rows_judged']} (as many of equal weight) some level was judged.</p>"]
     if "baselines" in figures:
         rows = [f"<tr><td>{name}<td>{one['tier_accuracy']:.3f}" for name, one in figures["baselines"].items()]
         lines.append("<table><tr><th>baseline, same labels<th>tier accuracy" + "".join(rows) + "</table>")

@@ -26,12 +26,16 @@ from pathlib import Path
 import compare
 import data
 import exports
+import leaks
 import report
+import settings
 import traffic
 from export import publish
 
 HERE = Path(__file__).parent
 BUNDLES = HERE.parent / "onnx"
+# Beside its weights, whose hash the settings hold: what else a base shapes a network by.
+BASE_SHAPE = ("config.json", "tokenizer.json")
 # Beside those of settings.py: what a run continued from another is trained with. The corpus is seen again so that
 # nothing of it is forgotten; where traffic has few rows, more of it would only take longer.
 REFINE_SETTINGS = ("epochs=2", "mix.corpus.times=1", "evaluate_steps=150", "checkpoint_steps=50")
@@ -118,21 +122,21 @@ def steps(arguments, content: dict) -> list[str]:
     work = arguments.work
     after = seen_until(arguments)
     files = exports.files_of(arguments.exports)
-    given = [arguments.labels, arguments.level, arguments.never, arguments.held_out_share, after]
-    inputs = fingerprint([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files], *given)
-    inputs = fingerprint(inputs, *(file.read_bytes().hex() for file in arguments.labels if file.exists()))
+    given = [arguments.level, arguments.held_out_share, arguments.tenant_share, after]
+    labels = [data.sha256(file) for file in arguments.labels if file.exists()]
+    # The hashes themselves: they change with the files of --never and with what the corpus holds out.
+    never = sorted(leaks.never_trained(arguments.never))
+    stated = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    inputs = fingerprint(stated, labels, never, *given)
     with step(work, "traffic", inputs) as todo:
         if todo:
             traffic.write(arguments, work / "traffic", after)
     content["traffic"] = json.loads((work / "traffic" / "traffic.json").read_text(encoding="utf-8"))
-    held_out = content["traffic"]["provenance"]["rows_by_split"]["held_out"]
-    if held_out < arguments.held_out_min:
-        return compare.refusals({"traffic": {"rows": held_out, "gain": {}}, "corpus_test": {"gain": {}}}, None,
-                                arguments.held_out_min)  # fmt: skip
+    held_out = compare.held_out(work / "traffic")
+    if reasons := compare.too_few(held_out.judged(), len(held_out.examples), arguments.held_out_min):
+        return reasons
 
-    start = data.sha256(arguments.start / "model.safetensors") if arguments.start and not arguments.smoke else ""
-    learned = content["traffic"]["provenance"]["sha256"]
-    inputs = fingerprint(learned, start, train_settings(arguments), data.corpus_provenance()["sha256"])
+    inputs = train_inputs(arguments, content["traffic"]["provenance"]["sha256"])
     with step(work, "train", inputs) as todo:
         if todo:
             train(arguments, inputs)
@@ -147,7 +151,10 @@ def steps(arguments, content: dict) -> list[str]:
             out += ["--limits-from", arguments.active]
             script("export.py", out)
 
-    inputs = fingerprint(*(data.sha256(path / "manifest.json") for path in (arguments.active, candidate)), learned)
+    bundles = [data.sha256(path / "manifest.json") for path in (arguments.active, candidate)]
+    # Besides both bundles: the rows to judge by, and those that the baselines learn from.
+    rows = [data.sha256(work / "traffic" / f"{name}.jsonl") for name in ("held_out", "train")]
+    inputs = fingerprint(bundles, rows, corpus_hashes(), arguments.tenant_share)
     with step(work, "compare", inputs) as todo:
         if todo:
             found = compare.compare(arguments.active, candidate, work / "traffic")
@@ -155,10 +162,31 @@ def steps(arguments, content: dict) -> list[str]:
     content["comparison"] = json.loads((work / "comparison.json").read_text())
     reasons = compare.refusals(content["comparison"], arguments.tolerance, arguments.held_out_min)
     if arguments.pointsman:
-        found, missed = served(arguments, candidate)
-        content["served"] = found
-        reasons += compare.served_refusals(found, arguments.tolerance) + missed
+        content["served"], missed = served(arguments, candidate, fingerprint(bundles, corpus_hashes()))
+        reasons += compare.served_refusals(content["served"], arguments.tolerance) + missed
     return reasons
+
+
+def train_inputs(arguments, learned: str) -> str:
+    """Returns a fingerprint of all that shapes the weights: settings, base, start, traffic, corpus, public sets, and
+    how many processes a step's rows are dealt to."""
+    refined = None if arguments.smoke else arguments.start
+    public = None if arguments.smoke else arguments.data
+    given = argparse.Namespace(
+        base=arguments.base, base_name=settings.BASE_NAME, refine=refined, teacher=[refined] if refined else [],
+        data=public, traffic=True, smoke=arguments.smoke, set=train_settings(arguments),
+    )  # fmt: skip
+    shaping = settings.settings_of(given)
+    shape = [] if arguments.smoke else [path for name in BASE_SHAPE if (path := arguments.base / name).exists()]
+    sets = [source for source in data.sources() if public and source["name"] in shaping["mix"]]
+    hashes = {source["name"]: data.sha256(data.set_path(public, source)) for source in sets}
+    shapes = [data.sha256(path) for path in shape]
+    return fingerprint(learned, shaping, shapes, hashes, corpus_hashes(), arguments.processes)
+
+
+def corpus_hashes() -> list[str]:
+    known = data.corpus_provenance()
+    return [known["sha256"], known["splits_sha256"]]
 
 
 def train(arguments, inputs: str) -> None:
@@ -242,27 +270,39 @@ def trained_until(value) -> list[int]:
     return []
 
 
-def served(arguments, candidate: Path) -> tuple[dict, list[str]]:
+def served(arguments, candidate: Path, inputs: str) -> tuple[dict, list[str]]:
     """Returns the figures of both bundles on the corpus test split as the router itself decides, the step up when it is
     unsure included, and the gates that the candidate misses."""
-    found, missed = {}, []
+    kept = arguments.work / "served.json"
+    inputs = fingerprint(inputs, *(data.sha256(path) for path in (arguments.pointsman, arguments.gates) if path))
+    with step(arguments.work, "served", inputs) as todo:
+        if todo:
+            kept.write_text(json.dumps(evaluate(arguments, candidate), indent=1) + "\n")
+    known = json.loads(kept.read_text())
+    return known["figures"], known["missed"]
+
+
+def evaluate(arguments, candidate: Path) -> dict:
+    """Returns what `pointsman eval` says of both bundles: "figures", and the gates "missed" by the candidate."""
+    figures, missed = {}, []
     with tempfile.TemporaryDirectory(prefix="pointsman-served-") as scratch:
         config, rows = Path(scratch, "pointsman.toml"), Path(scratch, "test.jsonl")
         split = subprocess.run([sys.executable, HERE / "corpus.py", "--split", "test"], capture_output=True, check=True)
         rows.write_bytes(split.stdout)
         for name, bundle in (("active", arguments.active), ("candidate", candidate)):
+            print(f"pointsman eval of {bundle.name} ({name}) on the corpus test split", flush=True)
             config.write_text(f"[classifier]\nbundle = {json.dumps(str(bundle.resolve()))}\n")
             command = [arguments.pointsman.resolve(), "--config", config, "eval", "--no-rules", "--json"]
             if arguments.gates and name == "candidate":
                 command += ["--gates", arguments.gates.resolve()]
             ended = subprocess.run([*command, rows], capture_output=True, text=True)
-            if not ended.stdout:
+            gated = arguments.gates and name == "candidate"
+            missed = [line.strip() for line in ended.stderr.splitlines() if line.startswith("  ")] if gated else []
+            if not ended.stdout or (ended.returncode and not missed):
                 sys.exit(f"pointsman eval of {bundle} ended with {ended.returncode}: {ended.stderr[-2000:]}")
             metrics = json.loads(ended.stdout)["sections"][0]["metrics"]
-            found[name] = {figure: metrics[figure]["router"] for figure in compare.SERVED}
-            if ended.returncode:
-                missed = [line.strip() for line in ended.stderr.splitlines() if line.startswith("  ")]
-    return found, [f"{arguments.gates.name}: {line}" for line in missed]
+            figures[name] = {figure: metrics[figure]["router"] for figure in compare.SERVED}
+    return {"figures": figures, "missed": [f"{arguments.gates.name}: {line}" for line in missed if ended.returncode]}
 
 
 def release(work: Path, content: dict, target: Path) -> None:

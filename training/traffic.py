@@ -4,14 +4,16 @@
     python traffic.py EXPORT... --labels labels.jsonl --out runs/traffic    and what people labelled
 
 Writes train.jsonl, dev.jsonl (early stopping), held_out.jsonl (measuring) and traffic.json (counts and provenance).
-Held-out requests are later than all training ones and share no session and no text with them. Equal texts become one
-example. Texts that measure the classifier elsewhere are left out, by hash (leaks.py). What the log replaced by a
-placeholder stays one.
+Held-out requests are later than all training ones and share no session and no text with them, whatever the system
+message. Equal texts become one example. One tenant has only so much weight (tenants.py). Labels of requests that were
+chosen for what a bundle says of them teach and do not measure; while their request is held out they wait. Texts that
+measure the classifier elsewhere are left out, by hash (leaks.py). What the log replaced by a placeholder stays one.
 """
 
 import argparse
 import csv
 import hashlib
+import heapq
 import json
 import sys
 from collections import Counter
@@ -20,14 +22,20 @@ from pathlib import Path
 
 import evidence
 import exports
+import json_lines
 import leaks
+import tenants
 from labels import INTENT_INDEX, LEVEL_INDEX, LEVELS
 
 # The last part of the time is held out, and of the sessions before it some are for early stopping.
 HELD_OUT_SHARE = 0.2
 DEV_SHARE = 0.1
-# Labelled requests that are read into memory, some 2 KB each.
+# Requests that are kept in memory, some 2 KB each: those of which somebody or a check said something, and an even draw
+# of those that were only answered. An epoch of the training sees some ten thousand rows.
 REQUESTS_MAX = 500_000
+ACCEPTED_MAX = 200_000
+# The reason for which choose.py draws evenly; all others look at what a bundle says.
+EVEN = "random"
 
 
 @dataclass
@@ -36,7 +44,9 @@ class Request:
 
     at: int
     group: str  # session, or the decision itself where there is none
+    tenant: str  # hash; in memory only
     text: str  # hash
+    same: frozenset  # hashes by which another request counts as the same text
     messages: list[dict]
     language: str
     votes: list
@@ -57,6 +67,15 @@ def add_arguments(parser) -> None:
     parser.add_argument("--never", type=Path, action="append", default=[], help=never)
     share = f"share of the time, the latest; default {HELD_OUT_SHARE}"
     parser.add_argument("--held-out-share", type=float, default=HELD_OUT_SHARE, help=share)
+    most = "the most weight of one tenant among all, 1: no bound; default a third, or an equal share of two"
+    parser.add_argument("--tenant-share", type=share_of_one, default=tenants.SHARE_MAX, help=most)
+
+
+def share_of_one(text: str) -> float:
+    share = float(text)
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return share
 
 
 def add_source_arguments(parser) -> None:
@@ -74,16 +93,24 @@ def write(arguments, out: Path, held_out_after: int = 0) -> dict:
     labels = read_labels(arguments.labels)
     requests, counts = read(files, level_names(arguments.level), leaks.never_trained(arguments.never), set(labels))
     counts["labels by people"] = len(labels)
+    only_teaching = sum(not label.measures for label in labels.values())
+    counts["of these only teaching: chosen for what a bundle says, or no reason noted"] = only_teaching
     matched = attach(requests, labels)
     counts["labels without their request"] = len(labels) - matched
     if not requests:
         sys.exit(f"nothing to learn from in {len(files)} files: {told(counts)}")
     before, after, cut, dropped = split(requests, arguments.held_out_share, held_out_after)
-    counts["later requests of earlier sessions or texts"] = dropped
+    counts["later requests of earlier sessions or texts"] = len(dropped)
+    counts["labels held out and not used"] = waiting_labels(after, dropped)
+    numbers = {tenant: number for number, tenant in enumerate(dict.fromkeys(request.tenant for request in requests))}
+    within, beyond = within_share(before, numbers, arguments.tenant_share)
+    counts["texts beyond a tenant's share"] = beyond
     train, dev = [], []
-    for example in merge(before):
+    for example in merge(within, numbers):
         (dev if int(digest(example["group"]), 16) % 1000 < 1000 * DEV_SHARE else train).append(example)
-    parts = {"train": train, "dev": dev, "held_out": merge(after)}
+    for request in after:
+        request.votes = [vote for vote in request.votes if vote.measures]
+    parts = {"train": train, "dev": dev, "held_out": merge(after, numbers)}
     if not train:
         sys.exit(f"no request before {exports.day_of(cut)} to train on: export a longer time")
     out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +118,7 @@ def write(arguments, out: Path, held_out_after: int = 0) -> dict:
         text = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
     summary = {"provenance": provenance(parts, requests, cut, out), "counts": dict(counts)}
+    summary["provenance"]["tenant_share_max"] = round(arguments.tenant_share, 4)
     (out / "traffic.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return summary
 
@@ -106,35 +134,68 @@ def level_names(written: list[str]) -> dict[str, str]:
 
 
 def read(files, named, never: set[str], labelled: set[str]) -> tuple[list[Request], Counter]:
-    """Returns the requests that something is known about, each decision once, and counts of all that were read."""
-    requests: dict[str, tuple[int, Request]] = {}
+    """Returns the requests that something is known about, each decision once, and counts of all that were read. Of
+    those that were only answered an even draw is kept: the ACCEPTED_MAX with the least hash of their id, the same in
+    whatever order and however often they are read (bottom-k sampling, Cohen and Kaplan 2007). One of which another
+    export has heard more keeps its place in the draw, as nobody knows any more who would have had it instead."""
+    kept: dict[str, tuple[tuple, Request]] = {}
+    accepted: dict[str, tuple[tuple, Request]] = {}
+    # The ids in the draw, also as a heap of which the first is the one to go.
+    drawn: set[str] = set()
+    last: list[tuple[int, str]] = []
     counts: Counter = Counter()
     for row in exports.read(files):
         counts["requests read"] += 1
-        messages = messages_of(row)
-        if messages is None:
-            counts["without text"] += 1
+        request = request_of(row, named, never, labelled, counts)
+        if request is None:
             continue
-        if not never.isdisjoint(leaks.hashes_of(messages)):
-            counts["texts that measure"] += 1
-            continue
-        votes, left_out = evidence.votes_of(row, evidence.levels_of(row["tiers"], named))
-        counts.update(left_out)
-        text = leaks.text_hash([message["content"] for message in messages])
-        if not votes and text not in labelled:
-            counts["nothing known"] += 1
-            continue
-        group = digest(f"{row['tenant']}\n{row['session'] or row['decision_id']}")
-        request = Request(row["at"], group, text, messages, row["language"], votes)
-        # Exports may overlap; the later one has heard more.
-        heard = len(row["feedback"])
-        if row["decision_id"] in requests:
+        decision, heard = row["decision_id"], (len(row["feedback"]), len(row["signals"]))
+        only_accepted = request.text not in labelled and all(vote.kind == "accepted" for vote in request.votes)
+        if only_accepted and decision not in drawn:
+            drawn.add(decision)
+            heapq.heappush(last, (-int(digest(decision), 16), decision))
+            if len(drawn) > ACCEPTED_MAX:
+                _, gone = heapq.heappop(last)
+                drawn.remove(gone)
+                accepted.pop(gone, None)
+                # Rows and not requests: to know one that is read again it would have to be remembered.
+                counts["rows of answered requests beyond an even draw"] += 1
+        known = kept.get(decision) or accepted.get(decision)
+        if known:
             counts["exported twice"] += 1
-        if row["decision_id"] not in requests or requests[row["decision_id"]][0] <= heard:
-            requests[row["decision_id"]] = (heard, request)
-        if len(requests) > REQUESTS_MAX:
-            sys.exit(f"more than {REQUESTS_MAX} requests to learn from: export a shorter time, or fewer tenants")
-    return [request for _, request in requests.values()], counts
+        # Exports may overlap; the later one has heard more.
+        if known and known[0] > heard:
+            continue
+        if decision in kept or not only_accepted:
+            kept[decision] = (heard, request)
+            accepted.pop(decision, None)
+            if len(kept) > REQUESTS_MAX:
+                sys.exit(f"more than {REQUESTS_MAX} requests to learn from: export a shorter time, or fewer tenants")
+        elif decision in drawn:
+            accepted[decision] = (heard, request)
+    return [request for _, request in (*kept.values(), *accepted.values())], counts
+
+
+def request_of(row: dict, named, never: set[str], labelled: set[str], counts: Counter) -> Request | None:
+    """Returns what is known of a row of an export; None, and why in the counts, where there is nothing to learn."""
+    messages = messages_of(row)
+    if messages is None:
+        counts["without text"] += 1
+        return None
+    same = leaks.hashes_of(messages)
+    if not never.isdisjoint(same):
+        counts["texts that measure"] += 1
+        return None
+    votes, left_out = evidence.votes_of(row, evidence.levels_of(row["tiers"], named))
+    counts.update(left_out)
+    text = leaks.text_hash([message["content"] for message in messages])
+    if not votes and text not in labelled:
+        counts["nothing known"] += 1
+        return None
+    group = digest(f"{row['tenant']}\n{row['session'] or row['decision_id']}")
+    asked = [message["content"] for message in messages if message["role"] != "system"]
+    hashes = frozenset([*same, leaks.text_hash(asked)])
+    return Request(row["at"], group, digest(row["tenant"]), text, hashes, messages, row["language"], votes)
 
 
 def messages_of(row: dict) -> list[dict] | None:
@@ -165,47 +226,86 @@ def read_labels(files: list[Path]) -> dict[str, evidence.Vote]:
                 continue
             level = LEVEL_INDEX.get(tier)
             labels[row["text_hash"]] = evidence.Vote(
-                "label", level, level - 1 if level else None, INTENT_INDEX.get(intent), exact=level is not None
-            )
+                "label", level, level - 1 if level else None, INTENT_INDEX.get(intent), exact=level is not None,
+                measures=EVEN in reasons_of(row),
+            )  # fmt: skip
     return labels
+
+
+def reasons_of(row: dict) -> list[str]:
+    """Returns why choose.py chose a request; nothing where the label does not say: such a label only teaches."""
+    reasons = row.get("reasons") or []
+    return reasons.split() if isinstance(reasons, str) else [reason for reason in reasons if isinstance(reason, str)]
 
 
 def label_rows(file: Path):
     if file.suffix == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines), 2):
-                yield f"{file}: row {number}", row
-        return
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            yield f"{file}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            sys.exit(f"{file}:{number}: not JSON: {error}")
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                for number, row in enumerate(csv.DictReader(lines), 2):
+                    yield f"{file}: row {number}", row
+        except UnicodeDecodeError as error:
+            sys.exit(f"{file}: not UTF-8: {error.reason}; save it from the spreadsheet as CSV UTF-8")
+        except csv.Error as error:
+            sys.exit(f"{file}: not a table: {error}; save it from the spreadsheet as CSV UTF-8")
+        return
+    for place, row in json_lines.read(file, "mend or remove this line"):
+        if not isinstance(row, dict):
+            sys.exit(f"{place}: not an object: no line of a queue or of its labels")
+        yield place, row
 
 
 def attach(requests: list[Request], labels: dict) -> int:
-    """Adds each label to the first request of its text; returns how many found one."""
+    """Adds each label to the earliest request of its text; returns how many found one."""
     waiting = dict(labels)
-    for request in requests:
+    for request in sorted(requests, key=lambda request: request.at):
         if request.text in waiting:
             request.votes = [*request.votes, waiting.pop(request.text)]
     return len(labels) - len(waiting)
 
 
-def split(requests: list[Request], share: float, after: int = 0) -> tuple[list, list, int, int]:
+def split(requests: list[Request], share: float, after: int = 0) -> tuple[list, list, int, list]:
     """Returns the requests up to a moment, those later of which neither session nor text had occurred, the moment,
-    and how many later ones were dropped. What an earlier training has seen, up to `after`, is never held out."""
+    and the later ones that are neither. What an earlier training has seen, up to `after`, is never held out."""
     times = sorted(request.at for request in requests)
     cut = max(times[min(len(times) - 1, int(len(times) * (1 - share)))] - 1, after)
     before = [request for request in requests if request.at <= cut]
-    groups, texts = {request.group for request in before}, {request.text for request in before}
+    groups = {request.group for request in before}
+    texts = set().union(*(request.same for request in before))
     later = [request for request in requests if request.at > cut]
-    kept = [request for request in later if request.group not in groups and request.text not in texts]
-    return before, kept, cut, len(later) - len(kept)
+    kept, dropped = [], []
+    for request in later:
+        (kept if request.group not in groups and texts.isdisjoint(request.same) else dropped).append(request)
+    return before, kept, cut, dropped
 
 
-def merge(requests: list[Request]) -> list[dict]:
-    """Returns one example for each text, by time of its first request; texts whose votes cancel out are left out."""
+def waiting_labels(after: list[Request], dropped: list[Request]) -> int:
+    """Returns how many labels neither teach nor measure this time. They are of requests later than the moment of the
+    split, and teach when a later training's has passed them. Taught at once they would be trained on beyond the moment
+    up to which a bundle says it has seen, and the rest that measures would lack what the bundle is unsure of."""
+    labels = [vote for request in dropped for vote in request.votes if vote.kind == "label"]
+    labels += [vote for request in after for vote in request.votes if vote.kind == "label" and not vote.measures]
+    return len(labels)
+
+
+def within_share(requests: list[Request], numbers: dict[str, int], share: float) -> tuple[list[Request], int]:
+    """Returns the requests without those by which a tenant would have more than its share, and of how many texts these
+    are. Of a text that several tenants sent, each answers for what it says itself."""
+    votes: dict[tuple[str, int], list] = {}
+    for request in requests:
+        votes.setdefault((request.text, numbers[request.tenant]), []).extend(request.votes)
+    said = [
+        {"text_hash": text, "tenant": tenant} | vars(evidence.label_of(spoken))
+        for (text, tenant), spoken in votes.items()
+    ]
+    drawn, beyond = tenants.drawn(said, share, tenants.TRAINED_FREE)
+    kept = {(one["text_hash"], one["tenant"]) for one in drawn}
+    return [request for request in requests if (request.text, numbers[request.tenant]) in kept], beyond
+
+
+def merge(requests: list[Request], numbers: dict[str, int]) -> list[dict]:
+    """Returns one example for each text, by time of its first request, with the tenant that says most of it; texts
+    whose votes cancel out are left out."""
     by_text: dict[str, list[Request]] = {}
     for request in sorted(requests, key=lambda request: request.at):
         by_text.setdefault(request.text, []).append(request)
@@ -216,8 +316,19 @@ def merge(requests: list[Request]) -> list[dict]:
             continue
         first = same[0]
         place = {"text_hash": text, "group": first.group, "at": first.at, "requests": len(same)}
+        place["tenant"] = numbers[tenant_of(same)]
         examples.append(place | {"language": first.language, "messages": first.messages} | vars(label))
     return examples
+
+
+def tenant_of(same: list[Request]) -> str:
+    """Returns the tenant whose word on a text weighs most, the earliest of equals: the one that it counts against."""
+    votes: dict[str, list] = {}
+    for request in same:
+        votes.setdefault(request.tenant, []).extend(request.votes)
+    if len(votes) == 1:
+        return same[0].tenant
+    return max(votes, key=lambda tenant: tenants.weight_of(vars(evidence.label_of(votes[tenant]))))
 
 
 def provenance(parts: dict, requests: list[Request], cut: int, out: Path) -> dict:

@@ -1,9 +1,10 @@
 """The whole loop on a private domain that the bundle misjudges: traffic -> feedback -> export -> retraining -> gate ->
 better routing of that domain, and the corpus no worse -> the new bundle takes over while requests flow.
 
-    python tests/loop.py --work DIR --from RUN --base BASE                       the traffic is simulated
-    python tests/loop.py --work DIR --from RUN --base BASE --pointsman BINARY    a real server logs and exports it
-    python tests/loop.py --work DIR --smoke [--pointsman BINARY]                 tiny network: only that all parts fit
+    python tests/loop.py --work DIR                              from the base weights; the traffic is simulated
+    python tests/loop.py --work DIR --from RUN                   continues a run of train.py: minutes
+    python tests/loop.py --work DIR ... --pointsman BINARY       a real server logs and exports it
+    python tests/loop.py --work DIR --smoke [--pointsman ...]    tiny network: only that all parts fit
 
 With --pointsman, `serve` runs with a scripted provider whose weak models decline what is too hard for them, requests
 come by HTTP, a simulated reviewer gives feedback (with errors), `traffic export` writes the files, `eval` judges both
@@ -117,8 +118,8 @@ def parse_arguments():
     parser.add_argument("--active", type=Path, default=onnx / (onnx / "default").read_text().strip())
     parser.add_argument("--smoke", action="store_true", help="tiny network, few requests, any figures")
     arguments = parser.parse_args()
-    if not (arguments.smoke or arguments.start):
-        parser.error("--from RUN is needed (or --smoke)")
+    if not (arguments.smoke or (arguments.base / "model.safetensors").exists()):
+        parser.error(f"--base {arguments.base}: no base weights there; fetch_base.py gets them (or --smoke)")
     return arguments
 
 
@@ -215,7 +216,8 @@ def retrain(arguments, export: Path) -> int:
     if arguments.smoke:
         command += ["--smoke", "--tolerance", "1", "--held-out-min", "1"]
     else:
-        command += ["--from", arguments.start, "--base", arguments.base]
+        command += ["--base", arguments.base]
+        command += ["--from", arguments.start] if arguments.start else []
         command += ["--data", arguments.data] if arguments.data else []
         command += ["--pointsman", arguments.pointsman] if arguments.pointsman else []
     code = subprocess.run(list(map(str, command))).returncode

@@ -1,8 +1,8 @@
-"""A retrained bundle takes over from the one that serves: `pointsman bundle` verify, stage, shadow, canary, activate,
-rollback and activate again, as an operator types them, against a server that is asked all the time.
+"""A retrained bundle takes over from the one that serves: every `$ pointsman` line that docs/live.md shows of its way,
+as an operator types it, and some more, against a server that is asked all the time.
 
 Exits when a request fails, when a decision was made by another bundle than the step allows, when a session changes
-sides, or when an answer mixes two states. docs/live.md tells the same steps in words.
+sides, when an answer mixes two states, or when docs/live.md shows a command that was not run.
 """
 
 import json
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from serving import environment, get, post, server
 
-CANARY_SHARE = 0.2
+# The share of docs/live.md first, and then a larger one, which keeps the sessions of the smaller.
+FIRST_SHARE, CANARY_SHARE = 0.05, 0.2
 # Of so many sessions a fifth is 30 give or take 5.
 SESSIONS = 150
 SHARE_MIN, SHARE_MAX = 0.08, 0.35
@@ -24,7 +25,12 @@ SHARE_MIN, SHARE_MAX = 0.08, 0.35
 REQUESTS, SHADOW_SCORES = 30, 10
 SHADOW_S = 120
 # What the events say at the end, the latest first. The canary that an operator activates was promoted.
-KINDS = ["activated", "rolled_back", "promoted", "canary_started", "shadow_started", "staged"]
+KINDS = ["activated", "rolled_back", "promoted", "canary_moved", "canary_started", "shadow_started", "staged"]
+# Where the commands are shown, under this heading, and the version that they show.
+PAGE = Path(__file__).parents[2] / "docs" / "live.md"
+HEADING, SHOWN_VERSION = "## From a new bundle to the active one", "9.9.9"
+# Until what was asked for stands in the log.
+LOGGED_S = 60
 
 CONFIG = """
 rules = []
@@ -49,57 +55,93 @@ def take_over(binary: Path, active: Path, candidate: Path, texts: list[str], fol
     config.write_text(CONFIG.format(bundle=json.dumps(str(active.resolve()))))
     old, new = (json.loads((bundle / "manifest.json").read_text())["version"] for bundle in (active, candidate))
     with server(binary, config, folder) as addresses:
-        bundle = Operator(binary, config, addresses["admin"], folder)
+        operator = Operator(binary, config, addresses["admin"], folder)
         asked = Asked(addresses["http"], texts)
         with Crowd(asked) as crowd:
-            seen = steps(bundle, asked, candidate, old, new)
+            seen = steps(operator, asked, candidate, old, new)
             crowd.check()
-        events = json.loads(bundle("events", "--json"))["events"]
+        events = json.loads(operator("bundle", "events", "--json"))["events"]
+        operator("bundle", "events")
+    unrun = shown(PAGE.read_text()) - operator.run_as_shown(candidate, new)
+    expect(not unrun, f"{PAGE.name} shows what was not run: {sorted(unrun)}")
     kinds = [event["kind"] for event in events]
     expect(kinds == KINDS, f"events say {kinds}, not {KINDS}")
     expect({event["who"] for event in events} == {"local"}, "events name somebody else than the operator")
     return seen | {"beside": crowd.count, "generations": len(crowd.states)}
 
 
-def steps(bundle, asked, candidate: Path, old: str, new: str) -> dict:
-    bundle("verify", str(candidate.resolve()), asks=False)
-    bundle("stage", str(candidate.resolve()))
-    asked.by(old)
+def shown(page: str) -> set[str]:
+    """Returns the commands that the page's section shows, as they are typed."""
+    section = page.split(f"\n{HEADING}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\$ pointsman (.+)$", section, re.MULTILINE))
 
-    bundle("shadow", new)
+
+def steps(operator, asked, candidate: Path, old: str, new: str) -> dict:
+    operator("bundle", "verify", str(candidate.resolve()), asks=False)
+    operator("bundle", "stage", str(candidate.resolve()))
+    listed = json.loads(operator("bundle", "list", "--json"))["bundles"]
+    expect((new, "staged") in {(one["version"], one["state"]) for one in listed}, f"{new} is not staged: {listed}")
+    operator("bundle", "list")
+    operator("bundle", "verify", new)
+    asked.by(old)
+    operator.until_logged("bundle", "diff", "default", new, "--since", "7d")
+
+    operator("bundle", "shadow", new)
     asked.by(old)
     agreement = asked.until_shadowed()
+    operator.until_logged("bundle", "diff", "--shadow", new)
 
-    bundle("canary", new, f"{CANARY_SHARE:.0%}")
+    operator("bundle", "canary", new, f"{FIRST_SHARE:.0%}")
+    few = asked.sides(old, new)
+    operator("fleet")
+    operator("bundle", "canary", new, f"{CANARY_SHARE:.0%}")
     sides = [asked.sides(old, new) for _ in range(2)]
     expect(sides[0] == sides[1], "a session changed sides while the canary stayed the same")
+    kept = all(later for first, later in zip(few, sides[0], strict=True) if first)
+    expect(kept, "a larger share took a session from the canary")
     share = sum(sides[0]) / len(sides[0])
     expect(SHARE_MIN < share < SHARE_MAX, f"the canary decided for {share:.0%} of sessions")
 
-    bundle("activate", new)
+    operator("bundle", "activate", new)
     asked.by(new)
-    bundle("rollback")
+    operator("bundle", "rollback")
     asked.by(old)
-    bundle("activate", new)
+    operator("bundle", "activate", new)
     asked.by(new)
     return {"shadow": agreement, "canary_share": share}
 
 
 class Operator:
-    """Runs `pointsman bundle` against the server."""
+    """Runs `pointsman` against the server."""
 
     def __init__(self, binary: Path, config: Path, admin: str, folder: Path):
-        self.command = [binary.resolve(), "bundle", "--config", config]
-        self.admin, self.folder = ["--admin", admin], folder
+        self.binary, self.config, self.admin, self.folder = binary.resolve(), config, admin, folder
+        self.typed = set()
 
     def __call__(self, *words: str, asks: bool = True) -> str:
         """Returns what it prints. `asks`: it asks the server, and does not look by itself."""
-        command = [*self.command, *words, *(self.admin if asks else [])]
-        ended = subprocess.run(command, capture_output=True, text=True, env=environment(self.folder))
-        expect(ended.returncode == 0, f"bundle {' '.join(words)}: {ended.stdout}{ended.stderr}")
+        ended = self.run(*words, asks=asks)
+        expect(ended.returncode == 0, f"{' '.join(words)}: {ended.stdout}{ended.stderr}")
         if "--json" not in words:
-            print(f"bundle {' '.join(words)}: {ended.stdout.strip().splitlines()[-1]}", flush=True)
+            print(f"{' '.join(words)}: {ended.stdout.strip().splitlines()[-1]}", flush=True)
         return ended.stdout
+
+    def until_logged(self, *words: str) -> str:
+        """Runs what reads the log, again while that holds nothing yet: it is written behind the answers."""
+        until = time.time() + LOGGED_S
+        while self.run(*words, asks=False).returncode != 0 and time.time() < until:
+            time.sleep(0.5)
+        return self(*words, asks=False)
+
+    def run(self, *words: str, asks: bool) -> subprocess.CompletedProcess:
+        self.typed.add(words)
+        command = [self.binary, "--config", self.config, *words, *(["--admin", self.admin] if asks else [])]
+        return subprocess.run(command, capture_output=True, text=True, env=environment(self.folder))
+
+    def run_as_shown(self, candidate: Path, new: str) -> set[str]:
+        """Returns what was typed, with the names that docs/live.md has for this bundle."""
+        names = {str(candidate.resolve()): f"runs/bundles/{SHOWN_VERSION}", new: SHOWN_VERSION}
+        return {" ".join(names.get(word, word) for word in words) for words in self.typed}
 
 
 class Asked:

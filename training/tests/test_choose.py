@@ -73,9 +73,17 @@ def test_every_reason_gets_its_share_and_no_request_comes_twice():
     chosen = choose.choose(reasons, points, 40, 1)
     assert len({place for place, _ in chosen}) == len(chosen) == 40
     counts = {name: sum(why == name for _, why in chosen) for name in choose.SHARES}
-    assert counts == {"disagreeing": 5, "uncertain": 10, "drifting": 8, "random": 4, "diverse": 13}
+    assert counts == {"disagreeing": 5, "uncertain": 8, "drifting": 6, "random": 12, "diverse": 9}
     few = choose.choose({name: scores[:10] for name, scores in reasons.items()}, points[:10], 40, 1)
     assert sorted(place for place, _ in few) == list(range(10))
+
+
+def test_the_random_part_is_an_even_draw_of_all_requests():
+    points = directions(100, 100)
+    reasons = {"uncertain": np.arange(200.0), "disagreeing": np.zeros(200), "drifting": np.zeros(200)}
+    drawn = [place for seed in range(200) for place, why in choose.choose(reasons, points, 40, seed) if why == "random"]
+    # Those that the other reasons would have taken are drawn as often as all others.
+    assert sum(place >= 190 for place in drawn) / len(drawn) == pytest.approx(0.05, abs=0.02)
 
 
 def test_requests_that_a_person_judged_are_not_asked_again(tmp_path):

@@ -50,6 +50,23 @@ def test_a_bad_answer_of_the_top_tier_is_no_matter_of_tiers():
     found, left_out = votes(served_tier="reasoning", **said(verdict="bad"))
     assert found == []
     assert left_out == {"bad answers of the top tier": 1}
+    # Counted where it happened alone: a report does not list what did not.
+    _, left_out = votes(served_tier="simple", **said(verdict="bad"))
+    assert list(left_out) == []
+
+
+def test_a_request_at_which_every_tier_fails_needs_no_stronger_one():
+    tries = [attempt(tier, "weak", "refusal") for tier in TIERS]
+    failed = {"attempts": tries, "status": "weak", "served_tier": "reasoning", "signals": ["escalated", "weak"]}
+    found, left_out = votes(**failed)
+    assert (found, left_out) == ([], {"bad answers of the top tier": 1})
+    found, left_out = votes(attempts=tries[-1:], status="weak", served_tier="reasoning", signals=["weak"])
+    assert (found, left_out) == ([], {"bad answers of the top tier": 1})
+    # Asked again of the top tier, as little.
+    found, left_out = votes(served_tier="reasoning", signals=["retried"])
+    assert (found, left_out) == ([], {"bad answers of the top tier": 1})
+    # Another target of the top tier did: those below did not.
+    check({"attempts": [*tries, attempt("reasoning", "answered")], "served_tier": "reasoning"}, "---")
 
 
 def test_outcomes_say_that_weak_tiers_were_not_enough_and_the_one_that_rescued_was():
@@ -98,6 +115,29 @@ def test_people_outweigh_users_and_users_programs_however_many():
     assert not winner("accepted", "user")
 
 
+def test_a_thumb_of_a_stronger_kind_is_outvoted_by_no_number_of_a_weaker_one():
+    for stronger, weaker in itertools.pairwise(["human", "user", "automatic", "accepted"]):
+        for share in (1.0, VERDICT_SHARE):
+            thumb, many = Vote(stronger, enough=0, share=VERDICT_SHARE), [Vote(weaker, short=0, share=share)] * 50
+            assert label_of([thumb, *many]).sufficiency[0] > 0.5, (stronger, weaker, share)
+    for outcome in ("weak", "rescued", "again"):
+        thumb = Vote("human", enough=0, share=VERDICT_SHARE)
+        assert label_of([thumb, *[Vote(outcome, short=0)] * 50]).sufficiency[0] > 0.5, outcome
+    # A thumb takes nothing from those that agree with it, nor does a word on the intent alone.
+    users = [Vote("user", enough=0)] * 50
+    alone = label_of(users).level_weights[0]
+    assert label_of([*users, Vote("human", enough=0, share=VERDICT_SHARE)]).level_weights[0] > alone
+    assert label_of([*users, Vote("human", intent=1)]).level_weights[0] == alone
+
+
+def test_weaker_kinds_outvote_a_stronger_one_only_together():
+    reviewer = Vote("human", enough=0)
+    for kind in ("user", "automatic", "weak", "again"):
+        assert label_of([reviewer, *[Vote(kind, short=0)] * 50]).sufficiency[0] > 0.5, kind
+    agreeing = [Vote(kind, short=0) for kind in ("user", "automatic", "weak") for _ in range(50)]
+    assert label_of([reviewer, *agreeing]).sufficiency[0] < 0.5
+
+
 def test_contradictions_are_resolved_by_weight_and_counted():
     two_to_one = [Vote("human", enough=0), Vote("human", enough=0), Vote("human", short=1)]
     label = label_of(two_to_one)
@@ -113,11 +153,13 @@ def test_a_result_never_falls_as_the_level_rises():
     import random
 
     rng = random.Random(1)
+
+    def drawn(kind):
+        enough, short = rng.choice([None, 0, 1, 2, 3]), rng.choice([None, 0, 1, 2])
+        return Vote(kind, enough, short, share=rng.choice([VERDICT_SHARE, 1.0]))
+
     for _ in range(500):
-        some = [
-            Vote(rng.choice(list(TRUST)), rng.choice([None, 0, 1, 2, 3]), rng.choice([None, 0, 1, 2]))
-            for _ in range(rng.randint(1, 6))
-        ]
+        some = [drawn(kind) for kind in rng.choices(list(TRUST), k=rng.randint(1, 12))]
         label = label_of(some)
         signed = [w if t > 0.5 else -w for t, w in zip(label.sufficiency, label.level_weights, strict=True)]
         assert signed == sorted(signed)
@@ -126,9 +168,22 @@ def test_a_result_never_falls_as_the_level_rises():
 def test_only_a_whole_label_has_a_tier_and_only_people_make_it_one_to_measure_by():
     exact = label_of(votes(**said(source="human", right_tier="moderate"))[0])
     assert (exact.tier, exact.by_people) == (1, True)
+    user = label_of(votes(**said(source="user", right_tier="moderate"))[0])
+    assert (user.tier, user.by_people) == (1, False)
     machine = label_of(votes(**said(source="automatic", right_tier="moderate"))[0])
     assert (machine.tier, machine.by_people) == (1, False)
     assert label_of(votes(served_tier="moderate")[0]).tier is None
+
+
+def test_who_outvotes_a_reviewer_teaches_and_does_not_measure():
+    reviewer = Vote("human", enough=2, short=1, exact=True)
+    others = [Vote(kind, enough=0) for kind in ("user", "automatic", "rescued") for _ in range(50)]
+    label = label_of([reviewer, *others])
+    assert [target > 0.5 for target in label.sufficiency] == [True, True, True]
+    assert (label.tier, label.by_people) == (2, True)
+    # Reviewers of whom as many say one thing as the other have named no tier, whoever else decides between them.
+    split = label_of([reviewer, Vote("human", enough=0, exact=True), *others])
+    assert (split.tier, split.by_people) == (0, False)
 
 
 def test_tiers_get_levels_as_told_else_by_name_else_by_place():

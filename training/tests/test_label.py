@@ -14,7 +14,8 @@ TEXTS = ("first of all", "then </script> this", "at last")
 
 def write_queue(folder):
     path = folder / "queue.jsonl"
-    entries = ({"text_hash": f"h{n}", "messages": [{"role": "user", "content": text}]} for n, text in enumerate(TEXTS))
+    entries = [{"text_hash": f"h{n}", "messages": [{"role": "user", "content": text}]} for n, text in enumerate(TEXTS)]
+    entries[0]["reasons"] = ["random"]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return path
 
@@ -69,6 +70,8 @@ def test_labels_go_round_from_page_to_training(site, desk):
 
     labels = traffic.read_labels([desk.out])
     assert {key: (vote.enough, vote.intent) for key, vote in labels.items()} == {"h0": (0, None)}
+    assert [json.loads(line).get("reasons") for line in desk.out.open()][-1] == ["random"]
+    assert labels["h0"].measures
     again = label.Desk(desk.out.with_name("queue.jsonl"), desk.out, "me")
     assert again.next()["entry"]["text_hash"] == "h1"
     assert [json.loads(line).get("by") for line in desk.out.open()] == ["me", "me", None, None, "me"]
@@ -117,6 +120,9 @@ def test_a_broken_queue_or_label_file_is_named(tmp_path):
     labels = tmp_path / "labels.jsonl"
     labels.write_text('{"text_hash": "h0", "right_tier": "simple"}\n{"text_ha')
     with pytest.raises(SystemExit, match=r"labels.jsonl:2: not JSON"):
+        label.Desk(queue, labels, "")
+    labels.write_bytes(b'{"text_hash": "h0", "note": "gr\xf6\xdfer"}\n')
+    with pytest.raises(SystemExit, match=r"labels.jsonl:1: not UTF-8"):
         label.Desk(queue, labels, "")
     queue.write_text("")
     with pytest.raises(SystemExit, match="the queue is empty"):
