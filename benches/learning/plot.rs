@@ -51,6 +51,11 @@ pub fn regret(curves: &[Curve]) -> Result<String, Box<dyn Error>> {
                 .label(curve.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3)));
         }
+        // Regret is what was lost against it, so it has none.
+        chart
+            .draw_series(DashedLineSeries::new([(0, 0.0), (requests, 0.0)], 6, 4, TEXT.stroke_width(2)))?
+            .label("an oracle, by the truth")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 24, y)], TEXT.stroke_width(2)));
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)

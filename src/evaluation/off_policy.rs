@@ -4,6 +4,11 @@
 //! the more, the less likely the log was to hold it: its weight is 1 / propensity. Where the other policy draws too, the
 //! same draw decides for both, and the weight is the ratio of both probabilities. Pure, and deterministic: intervals
 //! come from the spread of the terms and not from draws. Nothing here knows what a target or a tier is.
+//!
+//! Requests of one session are rewarded alike, by the same person about the same matter: a session counts as one
+//! observation in every error and in what the weights are worth.
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -35,6 +40,10 @@ pub struct Trial {
     pub expected_logged: f64,
     /// The same for the other policy's choice.
     pub expected_other: f64,
+    /// Which session it belongs to; `None` for one that stands alone.
+    pub session: Option<u64>,
+    /// Whether the log may have been certain only because of what it drew for an earlier request of the session.
+    pub follows_draw: bool,
 }
 
 impl Trial {
@@ -113,6 +122,8 @@ pub enum Caution {
     WeightsOff { mean: f64 },
     /// Propensities that are no probabilities: these requests are left out.
     BadPropensity { requests: usize },
+    /// What was drawn earlier in their sessions may have decided these: they are left out.
+    FollowDraw { requests: usize, of: usize },
 }
 
 impl std::fmt::Display for Caution {
@@ -147,6 +158,11 @@ impl std::fmt::Display for Caution {
             Self::BadPropensity { requests } => {
                 write!(f, "{requests} requests have a propensity that is not above 0 to 1: they are left out")
             }
+            Self::FollowDraw { requests, of } => write!(
+                f,
+                "{requests} of {of} rewarded requests belong to sessions and had no choice (propensity 1): sessions stay \
+                 with a target that was drawn for their first request, so these may only repeat it and are left out"
+            ),
         }
     }
 }
@@ -160,7 +176,8 @@ pub struct OffPolicy {
     pub supported: usize,
     /// Those where it does: what the estimates are made from.
     pub informative: usize,
-    /// Kish's effective sample size of these, (sum of weights)^2 / sum of squared weights.
+    /// Kish's effective sample size of these, (sum of weights)^2 / sum of squared weights, where the weight of a session
+    /// is that of all its requests.
     pub effective: f64,
     /// What the log earned on the supported requests.
     pub logged: Option<Estimate>,
@@ -173,7 +190,11 @@ pub struct OffPolicy {
 pub fn estimate(trials: &[Trial], weight_max: f64) -> OffPolicy {
     let proper: Vec<Trial> =
         trials.iter().filter(|trial| trial.propensity > 0.0 && trial.propensity <= 1.0).copied().collect();
-    let supported: Vec<Trial> = proper.iter().filter(|trial| trial.has_support()).copied().collect();
+    // Those that may repeat an earlier draw hold the other policy's choice only where that draw did: kept only where
+    // they are the same, each would count once for both policies, and hide what the draw says.
+    let (following, free): (Vec<Trial>, Vec<Trial>) = proper.iter().partition(|trial| trial.follows_draw);
+    let supported: Vec<Trial> = free.into_iter().filter(Trial::has_support).collect();
+    let sessions = Sessions::of(&supported);
     let weights: Vec<f64> = supported.iter().map(|trial| trial.weight().min(weight_max)).collect();
     let informative = supported.iter().filter(|trial| trial.same).count();
     let rewards: Vec<f64> = supported.iter().map(|trial| trial.reward).collect();
@@ -181,22 +202,63 @@ pub fn estimate(trials: &[Trial], weight_max: f64) -> OffPolicy {
         rewarded: proper.len(),
         supported: supported.len(),
         informative,
-        effective: effective(&weights),
-        logged: (!rewards.is_empty()).then(|| mean_of(&rewards, rewards.len())),
+        effective: effective(&sessions.sums(&weights)),
+        logged: (!rewards.is_empty()).then(|| mean_of(&rewards, &sessions, sessions.count)),
         estimates: Vec::new(),
         cautions: Vec::new(),
     };
     if informative > 0 {
+        let carrying = Sessions::of(supported.iter().filter(|trial| trial.same)).count;
         outcome.estimates = [Method::Ips, Method::Snips, Method::DoublyRobust, Method::Model]
-            .map(|method| estimated(method, &supported, &weights, informative))
+            .map(|method| estimated(method, &supported, &weights, &sessions, carrying))
             .to_vec();
     }
-    outcome.cautions = cautions(&outcome, trials.len(), &supported, weight_max);
+    outcome.cautions = cautions(&outcome, trials.len(), following.len(), (&supported, &sessions), weight_max);
     outcome
 }
 
-/// Returns a method's value and its lead; `weights` are those of the trials, cut off.
-fn estimated(method: Method, trials: &[Trial], weights: &[f64], informative: usize) -> Estimated {
+/// Which requests belong together.
+struct Sessions {
+    /// Of each request a number below `count`.
+    of: Vec<usize>,
+    count: usize,
+}
+
+impl Sessions {
+    fn of<'a>(trials: impl IntoIterator<Item = &'a Trial>) -> Self {
+        let mut known: HashMap<u64, usize> = HashMap::new();
+        let mut count = 0;
+        let mut next = || {
+            count += 1;
+            count - 1
+        };
+        let number = |trial: &Trial| match trial.session {
+            Some(session) => *known.entry(session).or_insert_with(&mut next),
+            None => next(),
+        };
+        let of = trials.into_iter().map(number).collect();
+        Self { of, count }
+    }
+
+    /// Returns the sum of each session's terms.
+    fn sums(&self, terms: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.count];
+        for (term, &session) in terms.iter().zip(&self.of) {
+            sums[session] += term;
+        }
+        sums
+    }
+}
+
+/// Returns a method's value and its lead; `weights` are those of the trials, cut off, and `carrying` sessions hold the
+/// other policy's choices.
+fn estimated(
+    method: Method,
+    trials: &[Trial],
+    weights: &[f64],
+    sessions: &Sessions,
+    carrying: usize,
+) -> Estimated {
     let pairs = || trials.iter().zip(weights);
     let rewards = trials.iter().map(|trial| trial.reward);
     let terms: Vec<f64> = match method {
@@ -216,27 +278,31 @@ fn estimated(method: Method, trials: &[Trial], weights: &[f64], informative: usi
     };
     let leads: Vec<f64> = terms.iter().zip(rewards).map(|(term, reward)| term - reward).collect();
     // The spread of a belief says nothing about whether it is right.
-    let carrying = if method == Method::Model { 0 } else { informative };
-    Estimated { method, of_other: mean_of(&terms, carrying), lead: mean_of(&leads, carrying) }
+    let carrying = if method == Method::Model { 0 } else { carrying };
+    let of_other = mean_of(&terms, sessions, carrying);
+    Estimated { method, of_other, lead: mean_of(&leads, sessions, carrying) }
 }
 
-/// Returns the mean of terms with its normal interval, when enough requests carry it.
-fn mean_of(terms: &[f64], carrying: usize) -> Estimate {
-    let (value, error) = mean_and_error(terms);
+/// Returns the mean of terms with its normal interval, when enough sessions carry it.
+fn mean_of(terms: &[f64], sessions: &Sessions, carrying: usize) -> Estimate {
+    let (value, error) = mean_and_error(terms, sessions);
     let interval = (carrying >= INTERVAL_SAMPLES_MIN && error > 0.0)
         .then_some(Interval { low: value - STANDARD_ERRORS * error, high: value + STANDARD_ERRORS * error });
     Estimate { value, interval }
 }
 
-/// Returns the mean and its standard error; no terms have a mean of 0.
-fn mean_and_error(terms: &[f64]) -> (f64, f64) {
+/// Returns the mean and its standard error, robust to whatever terms of one session have in common (Liang and Zeger
+/// 1986, "Longitudinal data analysis using generalized linear models"); no terms have a mean of 0.
+fn mean_and_error(terms: &[f64], sessions: &Sessions) -> (f64, f64) {
     let count = terms.len() as f64;
     if terms.is_empty() {
         return (0.0, 0.0);
     }
     let mean = terms.iter().sum::<f64>() / count;
-    let squares: f64 = terms.iter().map(|term| (term - mean).powi(2)).sum();
-    let error = if terms.len() < 2 { 0.0 } else { (squares / (count - 1.0) / count).sqrt() };
+    let residuals: Vec<f64> = terms.iter().map(|term| term - mean).collect();
+    let squares: f64 = sessions.sums(&residuals).iter().map(|sum| sum.powi(2)).sum();
+    let of = sessions.count as f64;
+    let error = if sessions.count < 2 { 0.0 } else { (squares * of / (of - 1.0)).sqrt() / count };
     (mean, error)
 }
 
@@ -247,7 +313,14 @@ fn effective(weights: &[f64]) -> f64 {
     if squares > 0.0 { all * all / squares } else { 0.0 }
 }
 
-fn cautions(outcome: &OffPolicy, all: usize, supported: &[Trial], weight_max: f64) -> Vec<Caution> {
+/// `all` were rewarded, `following` of them are left out for what was drawn before them.
+fn cautions(
+    outcome: &OffPolicy,
+    all: usize,
+    following: usize,
+    (supported, sessions): (&[Trial], &Sessions),
+    weight_max: f64,
+) -> Vec<Caution> {
     let mut cautions = Vec::new();
     let OffPolicy { rewarded, informative, effective, .. } = *outcome;
     if all > rewarded {
@@ -257,8 +330,12 @@ fn cautions(outcome: &OffPolicy, all: usize, supported: &[Trial], weight_max: f6
         cautions.push(Caution::NoReward);
         return cautions;
     }
-    if supported.len() < rewarded {
-        cautions.push(Caution::Unsupported { requests: rewarded - supported.len(), of: rewarded });
+    if supported.len() + following < rewarded {
+        let requests = rewarded - following - supported.len();
+        cautions.push(Caution::Unsupported { requests, of: rewarded });
+    }
+    if following > 0 {
+        cautions.push(Caution::FollowDraw { requests: following, of: rewarded });
     }
     if informative == 0 {
         cautions.push(Caution::NoMatch);
@@ -275,7 +352,7 @@ fn cautions(outcome: &OffPolicy, all: usize, supported: &[Trial], weight_max: f6
         let bias_max = beyond.iter().sum::<f64>() / beyond.len() as f64;
         cautions.push(Caution::Clipped { requests: clipped, weight_max, bias_max });
     }
-    let (mean, error) = mean_and_error(&raw);
+    let (mean, error) = mean_and_error(&raw, sessions);
     if error > 0.0 && (mean - 1.0).abs() > OFF_STANDARD_ERRORS * error {
         cautions.push(Caution::WeightsOff { mean });
     }

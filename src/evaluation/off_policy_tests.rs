@@ -8,7 +8,16 @@ const NO_LIMIT: f64 = f64::INFINITY;
 
 fn trial(reward: f64, propensity: f64, same: bool, expected: (f64, f64)) -> Trial {
     let (expected_logged, expected_other) = expected;
-    Trial { reward, propensity, same, propensity_other: 1.0, expected_logged, expected_other }
+    Trial {
+        reward,
+        propensity,
+        same,
+        propensity_other: 1.0,
+        expected_logged,
+        expected_other,
+        session: None,
+        follows_draw: false,
+    }
 }
 
 /// Two choices that are the other policy's, two that are not.
@@ -92,6 +101,56 @@ fn what_the_log_cannot_tell_is_said() {
             &[Caution::BadPropensity { requests: 1 }, Caution::NoReward],
         );
     }
+}
+
+#[test]
+fn what_may_repeat_an_earlier_draw_is_left_out_and_said() {
+    let repeats = |same| Trial { follows_draw: true, ..trial(1.0, 1.0, same, (0.5, 0.5)) };
+    let alone = estimate(&four(), NO_LIMIT);
+    let trials = [four(), vec![repeats(true), repeats(false)]].concat();
+    let outcome = estimate(&trials, NO_LIMIT);
+    assert_eq!((outcome.rewarded, outcome.supported, outcome.informative), (6, 4, 2));
+    assert_eq!((outcome.estimates, outcome.logged), (alone.estimates, alone.logged));
+    assert_eq!(outcome.cautions[0], Caution::FollowDraw { requests: 2, of: 6 });
+}
+
+#[test]
+fn a_session_is_one_observation() {
+    // Sessions of five requests that are all the same: as certain as one request of each.
+    let in_session =
+        |at: u64, reward: f64| Trial { session: Some(at), ..trial(reward, 0.5, at % 4 < 2, (0.5, 0.5)) };
+    let one: Vec<Trial> = (0..80).map(|at| in_session(at, (at % 2) as f64)).collect();
+    let five: Vec<Trial> = one.iter().flat_map(|trial| [*trial; 5]).collect();
+    let (one, five) = (estimate(&one, NO_LIMIT), estimate(&five, NO_LIMIT));
+    assert_eq!((one.informative, five.informative), (40, 200));
+    near(five.effective, one.effective);
+    let same = |one: Estimate, five: Estimate| {
+        near(five.value, one.value);
+        let ends = |estimate: Estimate| estimate.interval.map(|interval| (interval.low, interval.high));
+        match (ends(one), ends(five)) {
+            (Some(one), Some(five)) => {
+                near(five.0, one.0);
+                near(five.1, one.1);
+            }
+            (one, five) => assert_eq!(one, five),
+        }
+    };
+    same(one.logged.unwrap(), five.logged.unwrap());
+    for method in [Method::Ips, Method::Snips, Method::DoublyRobust, Method::Model] {
+        same(value(&one, method).of_other, value(&five, method).of_other);
+        same(value(&one, method).lead, value(&five, method).lead);
+    }
+    assert!(value(&one, Method::Ips).lead.interval.is_some());
+    // Many requests of few sessions carry no interval.
+    let few: Vec<Trial> = (0..1000_u32)
+        .map(|at| Trial {
+            session: Some(u64::from(at % 19)),
+            ..trial(f64::from(at % 2), 0.5, true, (0.5, 0.5))
+        })
+        .collect();
+    let few = estimate(&few, NO_LIMIT);
+    assert_eq!(value(&few, Method::Ips).of_other.interval, None);
+    assert!(few.cautions.iter().any(|caution| matches!(caution, Caution::FewEffective { .. })));
 }
 
 #[test]
@@ -192,6 +251,54 @@ fn the_true_value_lies_within_95_of_100_intervals() {
     }
     let [ips, snips, doubly_robust] = widths;
     assert!(doubly_robust < snips && snips < ips, "{widths:?}");
+}
+
+#[test]
+fn the_true_value_lies_within_95_of_100_intervals_where_sessions_are_rewarded_alike() {
+    const LOGS: usize = 400;
+    const SESSIONS: u64 = 300;
+    const TURNS: usize = 5;
+    /// Of the sessions half are pleased, or displeased, with whatever they get.
+    const MOODY: f64 = 0.5;
+    let steps = 100_000;
+    let honest: f64 = (0..steps)
+        .map(|at| (f64::from(at) + 0.5) / f64::from(steps))
+        .map(|difficulty| truth(difficulty, other_policy(difficulty)))
+        .sum::<f64>()
+        / f64::from(steps);
+    let truth = (1.0 - MOODY) * honest + MOODY * 0.5;
+    let methods = [Method::Ips, Method::Snips, Method::DoublyRobust];
+    let (mut inside, mut inside_alone) = ([0_u32; 3], [0_u32; 3]);
+    for log in 0..LOGS {
+        let mut world = World { random: StdRng::seed_from_u64(20_000 + log as u64), explores: 0.9 };
+        let mut trials = Vec::new();
+        for session in 0..SESSIONS {
+            let mood: f64 = world.random.random();
+            for _ in 0..TURNS {
+                let (mut trial, _) = world.request();
+                if mood < MOODY {
+                    trial.reward = f64::from(u8::from(mood < MOODY / 2.0));
+                }
+                trials.push(Trial { session: Some(session), ..trial });
+            }
+        }
+        let alone: Vec<Trial> = trials.iter().map(|trial| Trial { session: None, ..*trial }).collect();
+        let (outcome, outcome_alone) = (estimate(&trials, NO_LIMIT), estimate(&alone, NO_LIMIT));
+        for (at, method) in methods.into_iter().enumerate() {
+            let holds = |outcome: &OffPolicy| {
+                let interval = value(outcome, method).of_other.interval.unwrap();
+                u32::from(interval.low <= truth && truth <= interval.high)
+            };
+            inside[at] += holds(&outcome);
+            inside_alone[at] += holds(&outcome_alone);
+        }
+    }
+    for (at, method) in methods.into_iter().enumerate() {
+        let share = f64::from(inside[at]) / LOGS as f64;
+        assert!((0.917..=0.983).contains(&share), "{method:?}: {share}");
+    }
+    let alone = f64::from(inside_alone[1]) / LOGS as f64;
+    assert!(alone < 0.917, "these sessions have nothing in common: {alone}");
 }
 
 #[test]

@@ -76,8 +76,8 @@ pub struct EvalArguments {
 const HELP: &str = "\
 A line has `prompt` or `messages`, and any of:
   intent          the right intent, one of the bundle's
-  tier            the weakest tier that is enough, by the configuration's name or the bundle's level;
-                  a level that no tier stands for means the next tier above it
+  tier            the weakest tier that is enough, by the configuration's name or the bundle's
+                  level; a level that no tier stands for means the next tier above it
   difficulty_raw  a number, higher is harder
   language        for the table of languages
   outcomes        {\"NAME\": {\"score\": 0..1, \"cost\": usd}} or {\"NAME\": score}, where NAME is a tier,

@@ -52,8 +52,12 @@ pub struct Before {
     pub choice: Choice,
     /// The tiers of that time, weakest first.
     pub tiers: Vec<Arc<str>>,
+    /// Which session it belongs to; `None` for one that stands alone.
+    pub session: Option<u64>,
     /// Probability with which the target was chosen.
     pub propensity: f64,
+    /// Whether another target than the policy's was tried to learn about it.
+    pub explored: bool,
     /// How good the answer was, 0 to 1; `None` where nobody said.
     pub reward: Option<f64>,
     /// The beginning of what was asked, as the log holds it; `None` where no example may show it.

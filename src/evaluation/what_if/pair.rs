@@ -46,7 +46,9 @@ pub fn pair(before: &[Before], from: Setting, to: Setting, tiers: &[Arc<str>], w
             id: before.id,
             choice: from.choice.clone(),
             tiers: tiers.to_vec(),
+            session: before.session,
             propensity: from.propensity,
+            explored: false,
             reward: None,
             excerpt: before.excerpt.clone(),
         })
@@ -57,8 +59,12 @@ pub fn pair(before: &[Before], from: Setting, to: Setting, tiers: &[Arc<str>], w
     Pair::of(direct, intent, furthest, compare(before, &[from, to], tiers, weight_max))
 }
 
-/// Compares the log itself with a setting, which decides for every request of `before`; it is not empty. `intents` are
-/// the log's, one for each request.
+/// Compares the log itself with a setting, which decides for every request of `before`. `intents` are the log's, one for
+/// each request.
+///
+/// Requests that were explored say nothing about where the two agree: the log itself did not go where its policy would
+/// have. Beside the log they stand, and what they earned is what says how good other choices are. One at least was not
+/// explored.
 pub fn pair_with_log(
     before: &[Before],
     intents: &[Option<Arc<str>>],
@@ -67,8 +73,13 @@ pub fn pair_with_log(
     weight_max: f64,
 ) -> Pair {
     let beside_log = compare(before, std::slice::from_ref(to), tiers, weight_max);
-    let (intent, furthest) = (same_intent(intents, &to.after), furthest(before, &to.after, tiers));
-    Pair::of(beside_log.clone(), intent, furthest, beside_log)
+    let by_policy = || before.iter().zip(intents).zip(&to.after).filter(|((before, _), _)| !before.explored);
+    let kept: Vec<Before> = by_policy().map(|((before, _), _)| before.clone()).collect();
+    let intents: Vec<Option<Arc<str>>> = by_policy().map(|((_, intent), _)| intent.clone()).collect();
+    let after: Vec<After> = by_policy().map(|(_, after)| after.clone()).collect();
+    let (intent, furthest) = (same_intent(&intents, &after), furthest(&kept, &after, tiers));
+    let to = Setting { name: to.name.clone(), quality: to.quality, after };
+    Pair::of(compare(&kept, &[to], tiers, weight_max), intent, furthest, beside_log)
 }
 
 impl Pair {
@@ -175,5 +186,24 @@ mod tests {
         assert!(pair.saved.is_some_and(|saved| saved < 0.0), "{:?}", pair.saved);
         assert_eq!((pair.furthest.len(), pair.beside_log.single_tiers.len()), (2, 0));
         assert_eq!(pair.beside_log.settings.len(), 1);
+    }
+
+    #[test]
+    fn explored_requests_stand_beside_the_log_and_not_in_the_agreement() {
+        let mut log: Vec<Before> = (1..=4).map(|number| before(number, "mid", SCORES)).collect();
+        for request in &mut log {
+            request.reward = Some(0.0);
+            request.propensity = 0.75;
+        }
+        log[1] = Before { reward: Some(1.0), propensity: 0.25, explored: true, ..before(2, "big", SCORES) };
+        let to = setting("B", &[("big", None), ("big", None), ("mid", None), ("mid", None)]);
+        let tiers: Vec<Arc<str>> = ["small", "mid", "big"].map(Arc::from).to_vec();
+        let pair = pair_with_log(&log, &[const { None }; 4], &to, &tiers, WEIGHT_MAX);
+        assert_eq!((pair.agreement.tier, pair.stronger), (2.0 / 3.0, 1.0 / 3.0));
+        assert_eq!(pair.furthest.len(), 1);
+        let off_policy = &pair.beside_log.settings[0].off_policy;
+        assert_eq!((pair.beside_log.requests, off_policy.rewarded, off_policy.informative), (4, 4, 3));
+        // The one that was tried weighs 4, and it alone was good.
+        assert!((off_policy.estimates[0].of_other.value - 1.0).abs() < 1e-12, "{off_policy:?}");
     }
 }

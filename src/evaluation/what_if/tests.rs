@@ -26,7 +26,9 @@ pub fn before(number: u128, tier: &str, scores: Option<[f64; 3]>) -> Before {
         id: Uuid::from_u128(number),
         choice: choice(tier, scores),
         tiers: tiers(&TIERS),
+        session: None,
         propensity: 1.0,
+        explored: false,
         reward: None,
         excerpt: Some("hello".to_owned()),
     }

@@ -1,6 +1,8 @@
 //! How much one tenant may still say about one intent and target: a bucket that fills with time.
 //!
-//! No tenant moves an offset further than its bucket holds, however much it says at once.
+//! No tenant moves an offset further than its bucket holds and one observation more, however much it says at once.
+//! Who is taken never depends on what it weighs: where there is room for a part of what is said, it must be an even
+//! part, or many light observations would leave none for the few heavy ones that stand against them.
 
 use crate::config::LearningConfig;
 
@@ -9,6 +11,7 @@ const MS_PER_HOUR: f64 = 3.6e6;
 /// What is left at a time, in weights of observations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowance {
+    /// Below 0 by what the last observation weighed beyond what was left.
     left: f64,
     /// Milliseconds since 1970.
     at_ms: i64,
@@ -22,11 +25,12 @@ impl Allowance {
 
     /// Returns one as it was kept, brought into what the configuration allows.
     pub fn restore(left: f64, at_ms: i64, config: &LearningConfig) -> Self {
-        let left = if left.is_finite() { left.clamp(0.0, config.tenant_burst) } else { 0.0 };
+        let burst = config.tenant_burst;
+        let left = if left.is_finite() { left.clamp(-burst, burst) } else { 0.0 };
         Self { left, at_ms }
     }
 
-    /// Returns what is left, in weights of observations.
+    /// Returns what is left, in weights of observations; below 0 where more was taken than there was.
     pub fn left(&self) -> f64 {
         self.left
     }
@@ -36,15 +40,17 @@ impl Allowance {
         self.at_ms
     }
 
-    /// Takes `weight` out, or nothing when that is not there, or when more than `spent_max` would be missing from a
-    /// full one; returns whether it did.
+    /// Takes `weight` out, also where that is more than what is left; or nothing when it is empty, or when `spent_max`
+    /// is missing from a full one already. Returns whether it did.
+    ///
+    /// No weight is above `tenant_burst`.
     pub fn take(&mut self, weight: f64, spent_max: f64, at_ms: i64, config: &LearningConfig) -> bool {
         let passed_ms = at_ms.saturating_sub(self.at_ms).max(0) as f64;
         let filled = self.left + passed_ms / MS_PER_HOUR * config.tenant_per_hour;
         self.left = filled.min(config.tenant_burst);
         self.at_ms = self.at_ms.max(at_ms);
         let spent = config.tenant_burst - self.left;
-        let allowed = weight <= self.left && spent + weight <= spent_max;
+        let allowed = self.left > 0.0 && spent < spent_max;
         if allowed {
             self.left -= weight;
         }
@@ -53,8 +59,9 @@ impl Allowance {
 
     /// Returns the age from which on an allowance is full again, milliseconds; what was kept of it may go.
     pub fn full_after_ms(config: &LearningConfig) -> i64 {
-        // A cast beyond the range saturates: never.
-        (config.tenant_burst / config.tenant_per_hour * MS_PER_HOUR) as i64
+        // As much may be missing as a burst and one observation that weighs as much. A cast beyond the range saturates:
+        // never.
+        (2.0 * config.tenant_burst / config.tenant_per_hour * MS_PER_HOUR) as i64
     }
 }
 
@@ -79,7 +86,7 @@ mod tests {
         assert_eq!(taken(-HOUR_MS), 0, "a clock set back");
         assert_eq!(taken(HOUR_MS), 10);
         assert_eq!(taken(100 * HOUR_MS), 20, "never more than a burst");
-        assert_eq!(Allowance::full_after_ms(&config), 2 * HOUR_MS);
+        assert_eq!(Allowance::full_after_ms(&config), 4 * HOUR_MS);
     }
 
     #[test]
@@ -93,15 +100,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_heavy_is_taken_as_what_is_light() {
+        let config = config();
+        let mut allowance = Allowance::full(&config, 0);
+        assert!(allowance.take(9.9, f64::MAX, 0, &config));
+        assert!(allowance.take(3.0, f64::MAX, 0, &config), "some was left");
+        assert!((allowance.left() + 2.9).abs() < 1e-9, "{allowance:?}");
+        assert!(
+            !allowance.take(0.001, f64::MAX, HOUR_MS / 2, &config),
+            "what was overdrawn comes back first"
+        );
+        assert!(allowance.take(3.0, f64::MAX, HOUR_MS, &config));
+    }
+
+    #[test]
     fn what_was_kept_is_brought_into_bounds() {
-        for (kept, expected) in [(3.0, 3.0), (99.0, 10.0), (-1.0, 0.0), (f64::NAN, 0.0)] {
+        for (kept, expected) in [(3.0, 3.0), (99.0, 10.0), (-1.0, -1.0), (-99.0, -10.0), (f64::NAN, 0.0)] {
             assert_eq!(Allowance::restore(kept, 0, &config()).left(), expected);
         }
     }
 
     proptest! {
         #[test]
-        fn no_more_than_burst_and_refill(
+        fn no_more_than_burst_and_refill_and_one(
             asked in proptest::collection::vec((0.0_f64..3.0, -HOUR_MS..10 * HOUR_MS), 0..300),
         ) {
             let config = config();
@@ -111,7 +132,7 @@ mod tests {
                 taken += if allowance.take(weight, f64::MAX, at_ms, &config) { weight } else { 0.0 };
             }
             let hours = asked.iter().map(|&(_, at_ms)| at_ms).max().unwrap_or(0).max(0) as f64 / HOUR_MS as f64;
-            prop_assert!(taken <= 10.0 + 5.0 * hours + 1e-6);
+            prop_assert!(taken <= 10.0 + 5.0 * hours + 3.0 + 1e-6);
         }
     }
 }

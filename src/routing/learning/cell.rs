@@ -90,7 +90,15 @@ impl Cell {
         Estimate { mean: now.mean, sd: now.precision.sqrt().recip() }
     }
 
-    /// Returns what is known after one more judgement; one without a meaning changes nothing.
+    /// Returns whether a judgement changes nothing: one without a meaning, and of an answer that only passed its checks
+    /// where nothing speaks against the target.
+    pub fn ignores(&self, judgement: &Judgement) -> bool {
+        let Judgement { base, good, weight, .. } = *judgement;
+        let sound = base.is_finite() && good.is_none_or(f64::is_finite) && weight.is_finite() && weight > 0.0;
+        !sound || (good.is_none() && self.mean >= 0.0)
+    }
+
+    /// Returns what is known after one more judgement.
     ///
     /// Sequential Bayesian logistic regression with one parameter in Laplace's approximation: the new mean is the
     /// mode of N(mean, 1/precision) * likelihood^weight, and the precision grows by the likelihood's curvature
@@ -104,8 +112,7 @@ impl Cell {
     #[must_use]
     pub fn observe(&self, judgement: &Judgement, config: &LearningConfig) -> Self {
         let Judgement { base, good, weight, at_ms } = *judgement;
-        let sound = base.is_finite() && good.is_none_or(f64::is_finite) && weight.is_finite() && weight > 0.0;
-        if !sound || (good.is_none() && self.mean >= 0.0) {
+        if self.ignores(judgement) {
             return *self;
         }
         let now = self.after_forgetting(at_ms, config);

@@ -1,10 +1,12 @@
 //! Rows as they are read -> a bounded, reproducible sample of whole sessions, in the order of their time.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
+
+use uuid::Uuid;
 
 use super::Row;
 use crate::traffic::store::Selection;
@@ -36,21 +38,23 @@ pub struct Counts {
     pub other_shadows: BTreeMap<Arc<str>, u64>,
     /// Left out by the sample.
     pub passed_over: u64,
-    /// Read twice.
+    /// Read again, and taken in place of what was read before.
     pub duplicates: u64,
 }
 
 /// Keeps at most so many rows, and whole sessions as far as possible.
 ///
 /// Each session, or request without one, has a place that follows from its name and the seed; those with the lowest
-/// places are kept. So any order of reading gives the same sample, and memory is bounded by it.
+/// places are kept. So any order of reading gives the same sample, and memory is bounded by it. Of a request that is
+/// read several times the last counts: files of exports are read in the order of their time, and feedback comes late.
 pub struct Gatherer {
     selection: Selection,
     needs: Needs,
     rows_max: usize,
     seed: u64,
     sessions: BTreeMap<u64, Vec<Row>>,
-    kept: usize,
+    /// Of each kept request the place of its session, and its own within that.
+    kept: HashMap<Uuid, (u64, usize)>,
     /// Sessions at this place and above are left out.
     limit: Option<u64>,
     counts: Counts,
@@ -59,9 +63,9 @@ pub struct Gatherer {
 impl Gatherer {
     /// Keeps up to `rows_max` rows, at least 1.
     pub fn new(selection: Selection, needs: Needs, rows_max: usize, seed: u64) -> Self {
-        let sessions = BTreeMap::new();
+        let (sessions, kept) = (BTreeMap::new(), HashMap::new());
         let counts = Counts::default();
-        Self { selection, needs, rows_max, seed, sessions, kept: 0, limit: None, counts }
+        Self { selection, needs, rows_max, seed, sessions, kept, limit: None, counts }
     }
 
     /// Takes a row.
@@ -74,21 +78,31 @@ impl Gatherer {
         if !self.has_what_is_needed(&row) {
             return;
         }
+        if let Some(&(place, at)) = self.kept.get(&row.decision_id) {
+            let session = self.sessions.get_mut(&place).expect("sessions of kept requests are there");
+            session[at] = row;
+            self.counts.duplicates += 1;
+            return;
+        }
         let place = self.place(&row);
         // One endless session is cut; others are kept or left out whole.
-        let full =
-            self.kept >= self.rows_max && self.sessions.len() == 1 && self.sessions.contains_key(&place);
+        let full = self.kept.len() >= self.rows_max
+            && self.sessions.len() == 1
+            && self.sessions.contains_key(&place);
         if full || self.limit.is_some_and(|limit| place >= limit) {
             self.counts.passed_over += 1;
             return;
         }
-        self.sessions.entry(place).or_default().push(row);
-        self.kept += 1;
-        while self.kept > self.rows_max && self.sessions.len() > 1 {
+        let session = self.sessions.entry(place).or_default();
+        self.kept.insert(row.decision_id, (place, session.len()));
+        session.push(row);
+        while self.kept.len() > self.rows_max && self.sessions.len() > 1 {
             let Some((last, rows)) = self.sessions.pop_last() else { break };
             self.limit = Some(last);
-            self.kept -= rows.len();
             self.counts.passed_over += rows.len() as u64;
+            for row in &rows {
+                self.kept.remove(&row.decision_id);
+            }
         }
     }
 
@@ -98,13 +112,9 @@ impl Gatherer {
     }
 
     /// Returns the sample, oldest first, and what was read for it.
-    pub fn finish(mut self) -> (Vec<Row>, Counts) {
+    pub fn finish(self) -> (Vec<Row>, Counts) {
         let mut rows: Vec<Row> = self.sessions.into_values().flatten().collect();
         rows.sort_by_key(|row| (row.at_ms(), row.decision_id));
-        let mut seen = HashSet::new();
-        let before = rows.len();
-        rows.retain(|row| seen.insert(row.decision_id));
-        self.counts.duplicates = (before - rows.len()) as u64;
         (rows, self.counts)
     }
 
@@ -156,7 +166,6 @@ impl Gatherer {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::{super::row::tests::row, *};
 
@@ -192,6 +201,45 @@ mod tests {
         let (rows, counts) = gather([bare, request(2, 6, 0), request(2, 6, 0), request(3, 4, 0)], 100);
         assert_eq!(rows.iter().map(Row::at_ms).collect::<Vec<_>>(), [4, 6]);
         assert_eq!((counts.read, counts.without_text, counts.duplicates), (4, 1, 1));
+    }
+
+    #[test]
+    fn the_copy_that_is_read_last_counts() {
+        let judged = |verdict: Option<&str>, number: u128, at_ms: u64, session: u32| {
+            let feedback: Vec<_> =
+                verdict.iter().map(|verdict| json!({"source": "user", "verdict": verdict})).collect();
+            let feedback = serde_json::from_value(json!(feedback)).unwrap();
+            Row { feedback, ..request(number, at_ms, session) }
+        };
+        let rows = [
+            judged(None, 1, 5, 3),
+            judged(None, 2, 6, 3),
+            judged(Some("good"), 1, 5, 3),
+            judged(None, 3, 7, 0),
+            judged(Some("bad"), 1, 5, 3),
+        ];
+        let (rows, counts) = gather(rows, 100);
+        let verdicts: Vec<_> =
+            rows.iter().map(|row| row.feedback.first().and_then(|one| one.verdict)).collect();
+        assert_eq!(verdicts, [Some(crate::traffic::feedback::Verdict::Bad), None, None]);
+        assert_eq!((counts.read, counts.duplicates), (5, 2));
+    }
+
+    #[test]
+    fn copies_take_no_room_in_a_sample() {
+        let once: Vec<Row> = (0..20).map(|at| request(u128::from(at), at, (at / 4) as u32 + 1)).collect();
+        let (expected, _) = gather(once.clone(), 20);
+        for rows_max in [20, 4] {
+            let (rows, counts) = gather(once.iter().chain(&once).cloned(), rows_max);
+            assert_eq!(rows.len(), rows_max);
+            assert_eq!(rows, gather(once.clone(), rows_max).0);
+            assert_eq!(rows.len() as u64 + counts.passed_over + counts.duplicates, 40);
+        }
+        assert_eq!(expected, once);
+        // Also of a session that is cut.
+        let endless = || (0..20).map(|at| request(u128::from(at), at, 3));
+        let (rows, counts) = gather(endless().chain(endless()), 10);
+        assert_eq!((rows.len(), counts.duplicates, counts.passed_over), (10, 10, 20));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Rows of the log -> prompts for another router, and what the log had decided for them. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -149,11 +153,23 @@ pub(super) fn before(row: &Row, by: RewardBy) -> Before {
                 .then(|| row.total_us.saturating_sub(row.queue_us)),
         },
         tiers: row.tiers.clone(),
+        session: session(row),
         // Without one the log tells nothing: the estimators leave it out.
         propensity: row.propensity.unwrap_or(0.0),
+        explored: row.explored,
         reward: reward(row, by),
         excerpt: excerpt(row),
     }
+}
+
+/// Returns a number for the session, `None` where there is none; the same session of two tenants is two.
+fn session(row: &Row) -> Option<u64> {
+    let number = || {
+        let mut hasher = DefaultHasher::new();
+        (&row.tenant, &row.session).hash(&mut hasher);
+        hasher.finish()
+    };
+    (!row.session.is_empty()).then(number)
 }
 
 /// Returns the beginning of the last user message, on one line.
@@ -255,6 +271,17 @@ mod tests {
         assert_eq!(requests.peculiarities.refused, 1);
         let why = requests.peculiarities.refused_why.unwrap();
         assert_eq!(why, "messages[0].content, messages[0].role");
+    }
+
+    #[test]
+    fn sessions_are_told_apart() {
+        let of = |tenant: &str, session: &str| {
+            before(&row(json!({"tenant": tenant, "session": session})), RewardBy::Both).session
+        };
+        assert_eq!(of("a", ""), None);
+        assert!(of("a", "s").is_some());
+        assert_eq!(of("a", "s"), of("a", "s"));
+        assert!(of("a", "s") != of("b", "s") && of("a", "s") != of("a", "t"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct Shadowed {
     /// What the log took the requests for.
     pub intents: Vec<Option<Arc<str>>>,
     pub after: Vec<After>,
-    /// Left out: the tier was drawn to learn about it, which a shadow never does.
+    /// Of these, where a target was tried to learn about it, which a shadow never does.
     pub explored: usize,
     /// Left out: the configuration lacks the tier that the shadow chose then.
     pub unknown_tier: usize,
@@ -24,11 +24,10 @@ impl Shadowed {
         let mut shadowed = Self::default();
         for row in rows {
             let (Some(tier), Some(target)) = (&row.shadow_tier, &row.shadow_target) else { continue };
-            if row.explored {
-                shadowed.explored += 1;
-            } else if !tiers.contains(tier) {
+            if !tiers.contains(tier) {
                 shadowed.unknown_tier += 1;
             } else {
+                shadowed.explored += usize::from(row.explored);
                 shadowed.before.push(before(row, RewardBy::Both));
                 shadowed.intents.push(row.intent.clone());
                 shadowed.after.push(after(row, tier, target, tiers));
@@ -96,7 +95,8 @@ mod tests {
             assert_eq!((found.before.len(), found.after.len()), (kept, kept));
             assert_eq!((found.explored, found.unknown_tier), (explored, unknown_tier));
         };
-        check(json!({"explored": true}), 0, 1, 0);
+        check(json!({"explored": true}), 1, 1, 0);
+        check(json!({"explored": true, "shadow_tier": "gone"}), 0, 0, 1);
         check(json!({"shadow_tier": "gone"}), 0, 0, 1);
         check(json!({"shadow_tier": null}), 0, 0, 0);
         check(json!({"shadow_sufficiency": []}), 1, 0, 0);

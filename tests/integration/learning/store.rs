@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     postgres::shared_database,
-    traffic::{DAY_MS, NEW_YEAR_MS, both_stores, feedback, record},
+    traffic::{DAY_MS, NEW_YEAR_MS, both_stores, feedback, open_store, record},
 };
 
 /// Later than any outcome has to wait.
@@ -49,12 +49,12 @@ impl World {
     async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = StoreConfig::Sqlite { path: folder.path().join("traffic.sqlite") };
-        Self { store: Store::open(&config).await.unwrap(), config, _folder: Some(folder) }
+        Self { store: open_store(&config).await, config, _folder: Some(folder) }
     }
 
     async fn postgres() -> Self {
         let config = shared_database().await;
-        Self { store: Store::open(&config).await.unwrap(), config, _folder: None }
+        Self { store: open_store(&config).await, config, _folder: None }
     }
 
     /// Returns the tenants of whom allowances are kept.
@@ -75,7 +75,7 @@ impl World {
 
     async fn replica(&self) -> (Learner, Arc<ArcSwap<Offsets>>) {
         let offsets: Arc<ArcSwap<Offsets>> = Arc::default();
-        let store = Store::open(&self.config).await.unwrap();
+        let store = open_store(&self.config).await;
         (Learner::new(store, config(), Arc::clone(&offsets)), offsets)
     }
 
