@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-pub use super::writer::EraseError;
+pub use super::writer::{EraseError, SpoolErased};
 use super::{
     left_aside,
-    store::{Deleted, Store, Whose},
-    writer::{SpoolErased, erase_spool},
+    store::{Deleted, Deleting, Store, Whose},
+    writer::erase_spool,
 };
 use crate::config::TrafficConfig;
 
@@ -19,11 +19,16 @@ pub struct Erased {
     pub set_aside: Vec<PathBuf>,
 }
 
-/// Deletes everything of these tenants or sessions.
-pub async fn erase(config: &TrafficConfig, store: &Store, all: &[Whose]) -> Result<Erased, EraseError> {
+/// Deletes everything of these tenants or sessions, and tells how far the store is.
+pub async fn erase(
+    config: &TrafficConfig,
+    store: &Store,
+    all: &[Whose],
+    tell: &(dyn Fn(Deleting) + Sync),
+) -> Result<Erased, EraseError> {
     // In this order: the store knows whose decisions the spooled feedback is about.
     let spool = erase_spool(&config.spool, store, all).await?;
-    let deleted = store.delete(all).await?;
+    let deleted = store.delete_telling(all, tell).await?;
     let mut set_aside = left_aside(config);
     set_aside.sort_unstable();
     Ok(Erased { store: deleted, spool, set_aside })

@@ -38,7 +38,11 @@ use self::{
     totals::Totals,
     writer::{Asked, Configured, Limits, Place, Queue, Shelf, Shelves, Writer},
 };
-pub use self::{observe::shadow_record, totals::TrafficStatus};
+pub use self::{
+    observe::shadow_record,
+    totals::TrafficStatus,
+    writer::{SpoolHoldings, spool_holdings},
+};
 use crate::{
     completion::ended::Ended,
     config::{Config, StoreConfig, TrafficConfig},

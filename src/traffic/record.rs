@@ -262,6 +262,10 @@ pub struct ShadowRecord {
 }
 
 #[cfg(test)]
+#[path = "record_full_tests.rs"]
+mod full_tests;
+
+#[cfg(test)]
 mod tests {
     use serde::de::DeserializeOwned;
     use serde_json::Value;

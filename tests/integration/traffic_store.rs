@@ -17,7 +17,7 @@ use pointsman::{
 use sqlx::{AnyConnection, Connection};
 use tempfile::TempDir;
 
-use crate::support::postgres;
+use crate::support::{postgres, traffic::open_store};
 
 /// An empty store of its own.
 struct World {
@@ -30,13 +30,13 @@ impl World {
     async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = StoreConfig::Sqlite { path: folder.path().join("log/traffic.sqlite") };
-        let store = Store::open(&config).await.unwrap();
+        let store = open_store(&config).await;
         Self { config, store, _folder: Some(folder) }
     }
 
     async fn postgres() -> Self {
         let config = postgres::shared_database().await;
-        let store = Store::open(&config).await.unwrap();
+        let store = open_store(&config).await;
         Self { config, store, _folder: None }
     }
 

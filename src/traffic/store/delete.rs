@@ -8,7 +8,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    BATCH_PAUSE, Deleted, Dialect, Statement, Store, StoreError, Whose,
+    BATCH_PAUSE, Deleted, Deleting, Dialect, Statement, Store, StoreError, Whose,
     keys::{column_text, day},
     statement::ROWS_MAX,
 };
@@ -18,6 +18,15 @@ impl Store {
     /// writes the whole file anew for that, once, which takes room for two more copies, and time in which others
     /// cannot write. Cut short, or told that somebody is reading, it is simply done again.
     pub async fn delete(&self, all: &[Whose]) -> Result<Deleted, StoreError> {
+        self.delete_telling(all, &|_| {}).await
+    }
+
+    /// The same, and tells how far it is: what it does takes up to half an hour.
+    pub(in crate::traffic) async fn delete_telling(
+        &self,
+        all: &[Whose],
+        tell: &(dyn Fn(Deleting) + Sync),
+    ) -> Result<Deleted, StoreError> {
         let mut deleted = Deleted::default();
         let mut days = BTreeSet::new();
         // Every row before the first wait for the file.
@@ -27,6 +36,7 @@ impl Store {
                 deleted.records += batch.records;
                 deleted.feedback += batch.feedback;
                 days.extend(of_days);
+                tell(Deleting::Rows(deleted));
                 // Others may have deleted some of them meanwhile.
                 if selected < ROWS_MAX {
                     break;
@@ -38,12 +48,16 @@ impl Store {
             }
         }
         match self.dialect() {
-            Dialect::Sqlite => self.scrub().await?,
+            Dialect::Sqlite => {
+                tell(Deleting::Rewriting(deleted));
+                self.scrub().await?;
+            }
             Dialect::Postgres => {
                 // What came between the selection and the deletion of its record.
                 for day in &days {
                     deleted.feedback += self.bounded(self.delete_orphans_of(*day)).await?;
                 }
+                tell(Deleting::Vacuuming(deleted));
                 self.vacuum(&days).await?;
             }
         }

@@ -15,6 +15,7 @@ mod postgres;
 mod read;
 mod retain;
 mod schema;
+mod sizes;
 pub mod sqlite;
 mod statement;
 mod write;
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Any, AnyPool, Connection, Transaction, pool::PoolConnection};
+use sqlx::{Any, AnyPool, Connection, Row, Transaction, pool::PoolConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -91,6 +92,17 @@ pub enum Whose {
 pub struct Deleted {
     pub records: u64,
     pub feedback: u64,
+}
+
+/// How far a deletion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleting {
+    /// So much is deleted, more follows.
+    Rows(Deleted),
+    /// SQLite's file is written anew, after so much was deleted.
+    Rewriting(Deleted),
+    /// PostgreSQL's tables are vacuumed, after so much was deleted.
+    Vacuuming(Deleted),
 }
 
 /// What the store holds.
@@ -166,6 +178,27 @@ impl Store {
     /// Begins a statement.
     pub(in crate::traffic) fn statement(&self, text: &'static str) -> Statement {
         Statement::new(self.dialect(), text)
+    }
+
+    /// Returns the SQL for the database's own time, milliseconds since 1970, so that the clocks of replicas do not
+    /// matter.
+    fn clock(&self) -> &'static str {
+        match self.dialect() {
+            Dialect::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Dialect::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// Returns what the database's clock says, milliseconds since 1970.
+    pub async fn now_ms(&self) -> Result<i64, StoreError> {
+        self.bounded(async {
+            let mut select = self.statement("SELECT ");
+            select.push(self.clock());
+            let mut transaction = self.read().await?;
+            let now = select.query().fetch_one(&mut *transaction).await;
+            now.and_then(|row| row.try_get(0)).map_err(|error| self.failed(&error))
+        })
+        .await
     }
 
     /// Begins to read.

@@ -67,7 +67,7 @@ pub(super) fn options(url: &str) -> Result<(String, AnyConnectOptions), StoreErr
 }
 
 /// A partition's name before its day, counted from 1970.
-const PARTITION: &str = "traffic_day_";
+pub(super) const PARTITION: &str = "traffic_day_";
 const PARTITIONS: &str = "SELECT CAST(relname AS TEXT) FROM pg_class \
      WHERE oid IN (SELECT relid FROM pg_partition_tree('traffic') WHERE isleaf)";
 /// Names the advisory lock under which partitions are made and dropped; any number that no other program takes.

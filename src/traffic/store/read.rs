@@ -156,6 +156,10 @@ impl Store {
                 into.entry(feedback.decision_id).or_default().push(feedback);
             }
         }
+        for given in into.values_mut() {
+            // The column says when the store got it, where it came before its record.
+            given.sort_by(|a, b| (a.at_ms, &a.feedback_id).cmp(&(b.at_ms, &b.feedback_id)));
+        }
         Ok(())
     }
 

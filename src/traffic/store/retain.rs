@@ -16,13 +16,14 @@ const BATCH_BYTES: i64 = 4 << 20;
 /// Pieces of feedback deleted at once: a comment may be long.
 const FEEDBACK_ROWS: u64 = 500;
 /// Feedback about a decision that is not there is as a rule seconds ahead of it, and hours where another replica has it
-/// in its spool. It goes after this long, so that what nobody ever decided makes room again.
+/// in its spool. So long after the store got it, it goes, so that what nobody ever decided makes room again.
 const UNKNOWN_AGE_MAX_MS: i64 = DAY_MS;
 
 impl Store {
     /// Deletes what is older than the limits allow, oldest first: whole days of which every record is too old, then
-    /// as much as it takes to fit. PostgreSQL keeps the newest day, however large. Feedback about unknown decisions
-    /// goes after a day in any case.
+    /// as much as it takes to fit. PostgreSQL keeps the newest day up to now, however large, and counts what is in its
+    /// tables for all days, not their size, which stays the same. Feedback about unknown decisions goes after a day in
+    /// any case.
     pub async fn retain(&self, retention: Retention, now_ms: i64) -> Result<Deleted, StoreError> {
         let mut deleted = Deleted::default();
         if let Some(age_max) = retention.age_max {
@@ -38,7 +39,7 @@ impl Store {
         if let Some(bytes_max) = retention.bytes_max {
             match self.dialect() {
                 Dialect::Sqlite => self.delete_to_fit(bytes_max, &mut deleted).await?,
-                Dialect::Postgres => self.drop_to_fit(bytes_max, &mut deleted).await?,
+                Dialect::Postgres => self.drop_to_fit(bytes_max, now_ms, &mut deleted).await?,
             }
         }
         match self.dialect() {
@@ -125,23 +126,37 @@ impl Store {
         Ok(())
     }
 
-    async fn drop_to_fit(&self, bytes_max: u64, deleted: &mut Deleted) -> Result<(), StoreError> {
-        let days = self.bounded(self.partitions()).await?;
-        let newest = days.last().copied();
-        for day in days {
-            let bytes = self.bytes().await?;
-            if bytes <= bytes_max {
-                return Ok(());
-            }
-            if Some(day) == newest {
-                tracing::warn!(
-                    bytes,
-                    bytes_max,
-                    "one day's traffic alone is larger than retention allows; it is kept"
-                );
+    async fn drop_to_fit(
+        &self,
+        bytes_max: u64,
+        now_ms: i64,
+        deleted: &mut Deleted,
+    ) -> Result<(), StoreError> {
+        // What the tables take is known at once, and what is in them is hardly more.
+        if self.bytes().await? <= bytes_max {
+            return Ok(());
+        }
+        let mut sizes = self.sizes().await?;
+        for day in sizes.droppable(now_ms.div_euclid(DAY_MS)) {
+            if sizes.total() <= bytes_max {
                 return Ok(());
             }
             deleted.records += self.bounded(self.drop_day(day)).await?;
+            deleted.feedback += self
+                .delete_feedback("SELECT feedback_id FROM feedback WHERE known = 1 AND day = ", day)
+                .await?;
+            self.drop_shadow_of(day).await?;
+            sizes.forget(day);
+        }
+        let bytes = sizes.total();
+        if bytes > bytes_max {
+            tracing::warn!(
+                bytes,
+                bytes_max,
+                no_day_bytes = sizes.of_no_day(),
+                "the newest day and what belongs to no day, as feedback that waits for its record, are larger than \
+                 retention allows; they are kept"
+            );
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ const INSERT_ROWS: usize = 50;
 const INSERT_RECORDS: &str = "INSERT INTO traffic (day, decision_id, at_ms, tenant, session, kind, source, intent, \
      tier, target, answered_tier, answered_target, status, escalated, cost_usd, baseline_cost_usd, latency_ms, \
      bundle_version, document) VALUES ";
+/// The column `at_ms` is when it was said, and for what came before its record when it was stored.
 const INSERT_FEEDBACK: &str =
     "INSERT INTO feedback (feedback_id, decision_id, day, known, at_ms, source, document) VALUES ";
 
@@ -191,7 +192,13 @@ impl Store {
             insert.push(", ").value(one.decision_id.to_string());
             insert.push(", ").value(day(one.decision_id));
             insert.push(", ").value(i64::from(*answer == Landed::Known));
-            insert.push(", ").value(one.at_ms);
+            insert.push(", ");
+            match answer {
+                // From here on its record is waited for, however long it lay in a spool, and whatever clock its replica
+                // has. When it was received stands in the document.
+                Landed::Unknown => insert.push(self.clock()),
+                Landed::Known | Landed::Duplicate | Landed::Full | Landed::Spooled => insert.value(one.at_ms),
+            };
             insert.push(", ").value(one.source.as_str());
             insert.push(", ").value(documents[*place].as_str()).push(")");
         }

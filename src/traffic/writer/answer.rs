@@ -1,10 +1,16 @@
 //! Feedback -> the store or the spool, and an answer to who gave it: never before it is durable.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter::Peekable};
 
 use uuid::Uuid;
 
-use super::{Asked, NO_LIMIT, Origin, Shelf, Writer, caught, link::Lost, spool::Entry, within};
+use super::{
+    Asked, NO_LIMIT, Origin, Shelf, Writer, caught,
+    link::Lost,
+    queue::{BATCH_BYTES_MAX, BATCH_MAX},
+    spool::Entry,
+    within,
+};
 use crate::traffic::{
     FeedbackError,
     feedback::Feedback,
@@ -67,7 +73,7 @@ impl Writer {
         let shelf = self.link.shelf()?;
         let unknown_max = match origin {
             Origin::Request => self.config.unknown_feedback_max,
-            Origin::Spool => NO_LIMIT,
+            Origin::Spool { .. } => NO_LIMIT,
         };
         match within(self.patience(), shelf.add_feedback(feedback, unknown_max)).await {
             Ok(landed) => {
@@ -78,7 +84,7 @@ impl Writer {
                 self.write_each_feedback(&*shelf, feedback, unknown_max, origin).await
             }
             Err(lost) => {
-                self.link.lost(&lost);
+                self.lost(&lost, origin);
                 None
             }
         }
@@ -102,7 +108,7 @@ impl Writer {
                     refused = Some(error);
                 }
                 Err(lost) => {
-                    self.link.lost(&lost);
+                    self.lost(&lost, origin);
                     return None;
                 }
             }
@@ -114,7 +120,7 @@ impl Writer {
                     && all.iter().all(Result::is_err)
                     && self.blames_store(all.len(), origin) =>
             {
-                self.link.lost(&Lost::Failed(error));
+                self.lost(&Lost::Failed(error), origin);
                 None
             }
             Some(error) => {
@@ -185,6 +191,19 @@ impl Writer {
     }
 }
 
+/// Takes what is written at once, at least one: as much as of records, so that a store gets no more to do in the time that
+/// it is waited for.
+pub(super) fn next_batch(asked: &mut Peekable<impl Iterator<Item = Asked>>) -> Vec<Asked> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH_MAX
+        && let Some(next) = asked.next_if(|next| batch.is_empty() || bytes + next.bytes() <= BATCH_BYTES_MAX)
+    {
+        bytes += next.bytes();
+        batch.push(next);
+    }
+    batch
+}
+
 /// Whose decision it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Whose {
@@ -193,4 +212,31 @@ enum Whose {
     NotThere,
     /// The store could not be asked.
     NotTold,
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_in_number_and_in_bytes() {
+        let check = |comments: &[usize], expected: &[usize]| {
+            let asked = |bytes: &usize| {
+                let feedback = super::super::tests::feedback(Uuid::nil(), &"x".repeat(*bytes));
+                Asked { feedback, answer: oneshot::channel().0 }
+            };
+            let mut asked = comments.iter().map(asked).peekable();
+            let mut sizes = Vec::new();
+            while asked.peek().is_some() {
+                sizes.push(next_batch(&mut asked).len());
+            }
+            assert_eq!(sizes, expected);
+        };
+        check(&[], &[]);
+        check(&[1; BATCH_MAX + 2], &[BATCH_MAX, 2]);
+        check(&[BATCH_BYTES_MAX / 2; 5], &[2, 2, 1]);
+        check(&[BATCH_BYTES_MAX * 2, 1, BATCH_BYTES_MAX, 1], &[1, 1, 1, 1]);
+    }
 }

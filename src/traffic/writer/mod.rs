@@ -5,6 +5,7 @@
 
 mod answer;
 mod link;
+mod pace;
 mod place;
 mod queue;
 mod spool;
@@ -21,21 +22,23 @@ use tokio::{
     time::{Instant as Clock, sleep_until, timeout},
 };
 
+use self::{
+    answer::next_batch,
+    link::{Link, Lost},
+    pace::Pace,
+    queue::{BATCH_BYTES_MAX, BATCH_MAX},
+    spool::{Batch, Entry, Spool, SpoolError},
+};
 pub use self::{
     link::Shelves,
     place::{Configured, Place, Shelf},
     queue::{Asked, Limits, Queue},
-    spool::{EraseError, SpoolErased, erase as erase_spool, left_aside},
-};
-use self::{
-    link::{Link, Lost},
-    queue::{BATCH_BYTES_MAX, BATCH_MAX},
-    spool::{Batch, Entry, Spool, SpoolError},
+    spool::{
+        EraseError, SpoolErased, SpoolHoldings, erase as erase_spool, holdings as spool_holdings, left_aside,
+    },
 };
 use super::{
     Totals,
-    feedback::Feedback,
-    now_ms,
     observe::Pending,
     record::Record,
     signals::Signals,
@@ -48,7 +51,7 @@ use crate::config::TrafficConfig;
 const STORE_MAX: Duration = Duration::from_secs(3);
 /// How long the end may take: what is not in the store by then goes to the spool.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Bytes of documents that are read from the spool at once.
+/// Most bytes of documents that are read from the spool at once.
 const REPLAY_BYTES_MAX: usize = 4 << 20;
 /// Pause of the replay after the spool could not be read.
 const REPLAY_AGAIN: Duration = Duration::from_secs(10);
@@ -65,8 +68,19 @@ const REFUSED_WHOLE_MAX: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Request,
-    /// The store was opened again since they came.
-    Spool,
+    /// The store was opened again since they came, of which so much is given to it at once.
+    Spool {
+        rows: usize,
+        bytes: usize,
+    },
+}
+
+/// What became of records: the store has them, or will never take them.
+#[derive(Debug, Default)]
+struct Taken {
+    refused: u64,
+    /// Why the last of those was.
+    why: Option<StoreError>,
 }
 
 /// Everything that the writer needs.
@@ -78,6 +92,7 @@ pub struct Writer {
     signals: Signals,
     link: Link,
     spool: Spool,
+    pace: Pace,
     /// Times that the store was given up because of the batch that is replayed.
     refused_whole: u32,
     /// Not before this is the spool read again.
@@ -106,6 +121,7 @@ impl Writer {
             signals: Signals::new(),
             link: Link::new(place, shelves),
             spool: Spool::new(config.spool.clone()),
+            pace: Pace::new(BATCH_MAX, REPLAY_BYTES_MAX, STORE_MAX),
             refused_whole: 0,
             replay_from: now,
             upkeep_at: now + UPKEEP_FIRST,
@@ -191,11 +207,9 @@ impl Writer {
             // Nobody waits for it: where it cannot be kept, that was logged.
             self.add_feedback(noticed).await;
         }
-        let mut asked = taken.feedback;
-        while !asked.is_empty() {
-            let rest = asked.split_off(asked.len().min(BATCH_MAX));
-            self.answer(asked, &tenants).await;
-            asked = rest;
+        let mut asked = taken.feedback.into_iter().peekable();
+        while asked.peek().is_some() {
+            self.answer(next_batch(&mut asked), &tenants).await;
         }
     }
 
@@ -214,8 +228,8 @@ impl Writer {
     }
 
     async fn deliver(&mut self, records: &[Record]) {
-        if self.write(records, Origin::Request).await {
-            return;
+        if let Some(taken) = self.write(records, Origin::Request).await {
+            return self.count_refused(&taken);
         }
         let entries: Vec<Entry> = records.iter().filter_map(|record| Entry::record(record).ok()).collect();
         if let Err(error) = self.spool.put(&entries).await {
@@ -227,54 +241,69 @@ impl Writer {
         }
     }
 
-    /// Returns whether the store has these records, or will never take those that it has not.
-    async fn write(&mut self, records: &[Record], origin: Origin) -> bool {
-        let Some(shelf) = self.link.shelf() else { return false };
+    /// Returns what became of these records; `None` where the store is down, or gone meanwhile.
+    async fn write(&mut self, records: &[Record], origin: Origin) -> Option<Taken> {
+        let shelf = self.link.shelf()?;
         match within(self.patience(), shelf.write(records)).await {
             Ok(new) => {
                 self.link.proved();
                 self.totals.written(new);
-                true
+                Some(Taken::default())
             }
             Err(Lost::Failed(StoreError::Refused { .. })) => self.write_each(&*shelf, records, origin).await,
             Err(lost) => {
-                self.link.lost(&lost);
-                false
+                self.lost(&lost, origin);
+                None
             }
         }
     }
 
     /// Finds the records that the store refuses among those that it takes.
-    async fn write_each(&mut self, shelf: &dyn Shelf, records: &[Record], origin: Origin) -> bool {
-        let mut refused = Vec::new();
+    async fn write_each(&mut self, shelf: &dyn Shelf, records: &[Record], origin: Origin) -> Option<Taken> {
+        let mut taken = Taken::default();
         for record in records {
             match within(self.patience(), shelf.write(std::slice::from_ref(record))).await {
                 Ok(new) => self.totals.written(new),
-                Err(Lost::Failed(error @ StoreError::Refused { .. })) => refused.push(error),
+                Err(Lost::Failed(error @ StoreError::Refused { .. })) => {
+                    taken.refused += 1;
+                    taken.why = Some(error);
+                }
                 Err(lost) => {
-                    self.link.lost(&lost);
-                    return false;
+                    self.lost(&lost, origin);
+                    return None;
                 }
             }
         }
-        match refused.pop() {
-            Some(error) if refused.len() + 1 == records.len() && self.blames_store(records.len(), origin) => {
-                self.link.lost(&Lost::Failed(error));
-                false
+        match taken.why {
+            Some(error)
+                if taken.refused == records.len() as u64 && self.blames_store(records.len(), origin) =>
+            {
+                self.lost(&Lost::Failed(error), origin);
+                None
             }
-            Some(error) => {
-                self.totals.dropped("refused", refused.len() as u64 + 1, &error);
-                true
-            }
-            None => true,
+            why => Some(Taken { why, ..taken }),
         }
+    }
+
+    fn count_refused(&self, taken: &Taken) {
+        if let Some(error) = &taken.why {
+            self.totals.dropped("refused", taken.refused, error);
+        }
+    }
+
+    /// Gives the store up for now.
+    fn lost(&mut self, lost: &Lost, origin: Origin) {
+        if let (Lost::Slow(_), Origin::Spool { rows, bytes }) = (lost, origin) {
+            self.pace.was_too_slow(rows, bytes);
+        }
+        self.link.lost(lost);
     }
 
     /// Returns whether it need not be the fault of these that the store refuses all of them.
     fn blames_store(&mut self, refused: usize, origin: Origin) -> bool {
         match origin {
             Origin::Request => true,
-            Origin::Spool => {
+            Origin::Spool { .. } => {
                 let is_patient = refused > 1 && self.refused_whole < REFUSED_WHOLE_MAX;
                 self.refused_whole += u32::from(is_patient);
                 is_patient
@@ -288,41 +317,48 @@ impl Writer {
 
     /// Takes the oldest batch from the spool to the store; it leaves the spool when the store has it.
     async fn replay(&mut self) {
-        let batch = match self.spool.oldest(BATCH_MAX, REPLAY_BYTES_MAX).await {
+        let batch = match self.spool.oldest(self.pace.rows(), self.pace.bytes()).await {
             Ok(Some(batch)) => batch,
             Ok(None) => return,
             Err(error) => return self.replay_later(&error),
         };
+        let (rows, bytes) = batch.size();
+        let origin = Origin::Spool { rows, bytes };
         let Batch { records, feedback, .. } = &batch;
-        if !records.is_empty() && !self.write(records, Origin::Spool).await {
-            return;
+        let started = Clock::now();
+        let mut taken = Taken::default();
+        if !records.is_empty() {
+            let Some(now) = self.write(records, origin).await else { return };
+            taken = now;
         }
+        let mut refused = Vec::new();
         if !feedback.is_empty() {
-            let Some(landed) = self.write_feedback(feedback, Origin::Spool).await else { return };
-            // It was promised to last.
-            let refused = feedback.iter().zip(&landed).filter(|(_, landed)| landed.is_err());
-            let refused: Vec<Feedback> = refused.map(|(given, _)| given.clone()).collect();
-            if !refused.is_empty() {
-                match self.spool.leave_aside(&refused) {
-                    Ok(path) => {
-                        tracing::error!(
-                            path = %path.display(),
-                            feedback = refused.len(),
-                            "feedback that the traffic store refuses is left aside"
-                        );
-                        let why = "feedback is left aside";
-                        self.totals.dropped("feedback_refused", refused.len() as u64, &why);
-                    }
-                    Err(error) => return self.replay_later(&error),
-                }
-            }
+            let Some(landed) = self.write_feedback(feedback, origin).await else { return };
+            let given = feedback.iter().zip(&landed).filter(|(_, landed)| landed.is_err());
+            refused.extend(given.map(|(given, _)| given.clone()));
+        }
+        self.pace.took(started.elapsed());
+        // It was promised to last.
+        let aside = match self.spool.leave_aside(&refused) {
+            Ok(path) => path,
+            Err(error) => return self.replay_later(&error),
+        };
+        if let Err(error) = self.spool.remove(&batch).await {
+            return self.replay_later(&error);
+        }
+        self.refused_whole = 0;
+        // Now that it comes no more: what is tried again would count again.
+        self.count_refused(&taken);
+        if !refused.is_empty() {
+            tracing::error!(
+                path = %aside.display(),
+                feedback = refused.len(),
+                "feedback that the traffic store refuses is left aside"
+            );
+            self.totals.dropped("feedback_refused", refused.len() as u64, &"feedback is left aside");
         }
         if batch.broken > 0 {
             self.totals.dropped("spool_broken", batch.broken, &"an entry of the spool cannot be read");
-        }
-        match self.spool.remove(&batch).await {
-            Ok(()) => self.refused_whole = 0,
-            Err(error) => self.replay_later(&error),
         }
     }
 
@@ -347,7 +383,7 @@ impl Writer {
         }
         let retention = self.config.retention;
         self.retaining = Some(tokio::spawn(async move {
-            match shelf.retain(retention, now_ms()).await {
+            match shelf.retain(retention).await {
                 Ok(deleted) if deleted.records + deleted.feedback > 0 => tracing::info!(
                     records = deleted.records,
                     feedback = deleted.feedback,

@@ -47,7 +47,8 @@ pub trait Shelf: Send + Sync {
         decisions: &'a [Uuid],
     ) -> BoxFuture<'a, Result<Vec<Option<String>>, StoreError>>;
 
-    fn retain(&self, retention: Retention, now_ms: i64) -> BoxFuture<'_, Result<Deleted, StoreError>>;
+    /// Deletes what is too old by the store's own clock: of several replicas one may have a wrong one.
+    fn retain(&self, retention: Retention) -> BoxFuture<'_, Result<Deleted, StoreError>>;
 
     fn close(&self, within: Duration) -> BoxFuture<'_, ()>;
 
@@ -118,10 +119,10 @@ impl Shelf for Store {
         Box::pin(self.tenants_of(decisions))
     }
 
-    fn retain(&self, retention: Retention, now_ms: i64) -> BoxFuture<'_, Result<Deleted, StoreError>> {
+    fn retain(&self, retention: Retention) -> BoxFuture<'_, Result<Deleted, StoreError>> {
         Box::pin(async move {
             self.adopt().await?;
-            self.retain(retention, now_ms).await
+            self.retain(retention, self.now_ms().await?).await
         })
     }
 

@@ -236,7 +236,8 @@ impl Waiting {
 }
 
 impl Asked {
-    fn bytes(&self) -> usize {
+    /// Returns how long its texts are.
+    pub fn bytes(&self) -> usize {
         let texts = [&self.feedback.comment, &self.feedback.demonstration];
         texts.into_iter().flatten().map(String::len).sum()
     }

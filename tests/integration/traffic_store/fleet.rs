@@ -4,7 +4,13 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use pointsman::{
     config::{Retention, StoreConfig},
-    traffic::store::{Selection, Store, StoreError},
+    traffic::{
+        feedback::Feedback,
+        store::{
+            Deleted, Selection, Store, StoreError,
+            fleet::{ShadowRow, ShadowSelection},
+        },
+    },
 };
 use secrecy::ExposeSecret;
 use sqlx::Connection;
@@ -12,7 +18,7 @@ use sqlx::Connection;
 use super::{World, all, connect};
 use crate::support::{
     postgres::{Postgres, Stop},
-    traffic::{DAY_MS, NEW_YEAR_MS, feedback, record},
+    traffic::{DAY_MS, NEW_YEAR_MS, feedback, open_store, record},
     until,
 };
 
@@ -42,6 +48,60 @@ async fn each_day_has_a_partition_until_it_is_dropped() {
     connection.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn feedback_counts_as_what_is_in_it_and_makes_room_with_its_day() {
+    /// Half of what the feedback takes.
+    const BYTES_MAX: u64 = 2 << 20;
+    let world = World::postgres().await;
+    let records: Vec<_> =
+        (0..400).map(|number| record(NEW_YEAR_MS + number % 4 * DAY_MS, number.cast_unsigned())).collect();
+    world.store.write(&records).await.unwrap();
+    let first = records.iter().step_by(4);
+    let said: Vec<Feedback> = first
+        .flat_map(|record| {
+            ["a", "b"].map(|name| Feedback {
+                // What cannot be made shorter.
+                comment: Some((0..600).map(|_| format!("{:032x}", rand::random::<u128>())).collect()),
+                ..feedback(&format!("{}/{name}", record.decision_id), record.decision_id)
+            })
+        })
+        .collect();
+    world.store.add_feedback(&said, 0).await.unwrap();
+    let retention = Retention { age_max: None, bytes_max: Some(BYTES_MAX) };
+    let now_ms = NEW_YEAR_MS + 3 * DAY_MS;
+    let deleted = world.store.retain(retention, now_ms).await.unwrap();
+    assert_eq!(deleted, Deleted { records: 100, feedback: 200 }, "the first day alone");
+    // A table does not shrink, and that is no reason to delete more.
+    assert!(world.store.holdings().await.unwrap().bytes > BYTES_MAX);
+    assert_eq!(world.store.retain(retention, now_ms).await.unwrap(), Deleted::default());
+}
+
+#[tokio::test]
+async fn a_day_that_a_wrong_clock_made_keeps_neither_itself_nor_the_oldest() {
+    let world = World::postgres().await;
+    let first = NEW_YEAR_MS / DAY_MS;
+    let records: Vec<_> = [0, 1, 2, 900].iter().map(|day| record(NEW_YEAR_MS + day * DAY_MS, 1)).collect();
+    world.store.write(&records).await.unwrap();
+    let said: Vec<Feedback> =
+        records.iter().map(|record| feedback(&record.decision_id.to_string(), record.decision_id)).collect();
+    world.store.add_feedback(&said, 0).await.unwrap();
+    let scores: Vec<ShadowRow> = records
+        .iter()
+        .map(|record| ShadowRow {
+            decision_id: record.decision_id,
+            bundle: "v1".to_owned(),
+            document: "{}".to_owned(),
+        })
+        .collect();
+    world.store.add_shadow(&scores).await.unwrap();
+    let retention = Retention { age_max: None, bytes_max: Some(1) };
+    let deleted = world.store.retain(retention, NEW_YEAR_MS + 2 * DAY_MS).await.unwrap();
+    assert_eq!(deleted, Deleted { records: 3, feedback: 3 });
+    assert_eq!(partitions(&world).await, BTreeSet::from([format!("traffic_day_{}", first + 2)]));
+    let left = world.store.shadow_page(&ShadowSelection::default(), None, 10).await.unwrap();
+    assert_eq!(left, scores[2..3]);
+}
+
 async fn partitions(world: &World) -> BTreeSet<String> {
     let mut connection = connect(&world.config).await;
     let names: Vec<String> = sqlx::query_scalar(
@@ -62,7 +122,7 @@ async fn replicas_may_start_and_begin_a_day_at_once() {
         .map(|number| {
             let config = config.clone();
             tokio::spawn(async move {
-                let store = Store::open(&config).await?;
+                let store = open_store(&config).await;
                 for day in 0..4 {
                     let records: Vec<_> = (0..20)
                         .map(|place| record(NEW_YEAR_MS + day * DAY_MS, number * 10 + place))

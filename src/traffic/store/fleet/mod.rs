@@ -53,15 +53,6 @@ pub struct ShadowSelection {
 }
 
 impl Store {
-    /// Returns the SQL for the database's own time, milliseconds since 1970, so that the clocks of replicas do not
-    /// matter.
-    fn clock(&self) -> &'static str {
-        match self.dialect() {
-            Dialect::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-            Dialect::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-        }
-    }
-
     fn check_length(&self, document: &str) -> Result<(), StoreError> {
         if document.len() <= DOCUMENT_BYTES_MAX {
             return Ok(());

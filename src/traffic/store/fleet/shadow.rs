@@ -102,12 +102,23 @@ impl Store {
             }
         }
         .unwrap_or((now_ms.div_euclid(DAY_MS), String::new()));
+        self.drop_shadow((0, ""), (day, &decision_id)).await
+    }
+
+    /// Deletes the shadow scores of a day.
+    pub(in crate::traffic::store) async fn drop_shadow_of(&self, day: i64) -> Result<(), StoreError> {
+        self.drop_shadow((day, ""), (day + 1, "")).await
+    }
+
+    /// Deletes the shadow scores from one place in their order to before another, some thousands at once.
+    async fn drop_shadow(&self, from: (i64, &str), until: (i64, &str)) -> Result<(), StoreError> {
         loop {
             let mut delete = self.statement(
                 "DELETE FROM shadow_scores WHERE (day, decision_id, bundle) IN \
-                 (SELECT day, decision_id, bundle FROM shadow_scores WHERE (day, decision_id) < (",
+                 (SELECT day, decision_id, bundle FROM shadow_scores WHERE (day, decision_id) >= (",
             );
-            delete.value(day).push(", ").value(decision_id.as_str());
+            delete.value(from.0).push(", ").value(from.1.to_owned());
+            delete.push(") AND (day, decision_id) < (").value(until.0).push(", ").value(until.1.to_owned());
             delete.push(") ORDER BY day, decision_id LIMIT ");
             delete.value(i64::try_from(BATCH_ROWS).unwrap_or(i64::MAX)).push(")");
             if self.change(delete).await? < BATCH_ROWS {

@@ -98,7 +98,7 @@ async fn theirs(files: &mut [SpoolFile], store: &Store, all: &[Whose]) -> Result
 }
 
 /// Returns the spool's files; none where there is no spool.
-fn paths(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn paths(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,

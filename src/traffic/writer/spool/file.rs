@@ -82,7 +82,7 @@ pub struct SpoolFile {
 }
 
 impl SpoolFile {
-    /// Opens a file or makes it.
+    /// Opens a file or makes it; what is left of one that could not be made is the caller's to remove.
     pub async fn open(path: PathBuf, lock: Lock) -> Result<Self, (Trouble, Lock)> {
         match Self::connect(&path).await {
             Ok((connection, rows, bytes)) => {
@@ -103,11 +103,23 @@ impl SpoolFile {
             .busy_timeout(BUSY_MAX)
             .disable_statement_logging();
         let mut connection = options.connect().await?;
-        sqlx::query(SCHEMA).execute(&mut connection).await?;
-        sqlx::query(INDEX).execute(&mut connection).await?;
-        let (rows, bytes): (i64, i64) = sqlx::query_as(COUNT).fetch_one(&mut connection).await?;
+        match Self::prepare(&mut connection).await {
+            Ok((rows, bytes)) => Ok((connection, rows, bytes)),
+            Err(error) => {
+                // It has let go of the file when this returns.
+                let _ = connection.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes what is missing, and returns how many entries there are and about how many bytes they take.
+    async fn prepare(connection: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
+        sqlx::query(SCHEMA).execute(&mut *connection).await?;
+        sqlx::query(INDEX).execute(&mut *connection).await?;
+        let (rows, bytes): (i64, i64) = sqlx::query_as(COUNT).fetch_one(&mut *connection).await?;
         let (rows, bytes) = (rows.cast_unsigned(), bytes.cast_unsigned());
-        Ok((connection, rows, bytes + rows * ROW_BYTES))
+        Ok((rows, bytes + rows * ROW_BYTES))
     }
 
     /// Returns the connection, a new one after a failure.
@@ -275,13 +287,18 @@ impl SpoolFile {
         if let Some(connection) = self.connection {
             let _ = connection.close().await;
         }
-        for end in ["", "-wal", "-shm"] {
-            let mut path = self.path.clone().into_os_string();
-            path.push(end);
-            let _ = std::fs::remove_file(path);
-        }
-        self.lock.remove();
+        remove(self.lock);
     }
+}
+
+/// Removes a file that nobody uses, with what lies beside it, and gives up the right to it.
+pub fn remove(lock: Lock) {
+    for end in ["", "-wal", "-shm"] {
+        let mut path = lock.guarded().as_os_str().to_owned();
+        path.push(end);
+        let _ = std::fs::remove_file(path);
+    }
+    lock.remove();
 }
 
 /// Returns about how much room an entry takes on disk, bytes.
@@ -289,7 +306,8 @@ pub fn weight(entry: &Entry) -> u64 {
     entry.document.len() as u64 + ROW_BYTES
 }
 
-fn name(kind: EntryKind) -> &'static str {
+/// Returns what an entry's kind is called in the file.
+pub fn name(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Record => "record",
         EntryKind::Feedback => "feedback",

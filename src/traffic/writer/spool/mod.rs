@@ -6,8 +6,10 @@
 mod erase;
 mod file;
 mod lock;
+mod look;
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -16,7 +18,10 @@ use std::{
 
 use uuid::Uuid;
 
-pub use self::erase::{EraseError, SpoolErased, erase};
+pub use self::{
+    erase::{EraseError, SpoolErased, erase},
+    look::{SpoolHoldings, holdings},
+};
 use self::{
     file::{SpoolFile, Trouble},
     lock::Lock,
@@ -28,7 +33,8 @@ use crate::{
 
 /// Part of the room that only feedback may fill, since feedback is promised to last and a record is not.
 const FEEDBACK_SHARE: u64 = 10;
-/// Files of processes that are gone which are taken over at once; the rest follows when these are empty.
+/// Files of processes that are gone which are open at once, and which are looked into at once; the rest follows when
+/// these are empty. Each costs a thread and some file descriptors.
 const TAKEN_OVER_MAX: usize = 64;
 /// Failures in a row after which a file is passed over as long as others wait.
 const FAILURES_MAX: u32 = 3;
@@ -91,12 +97,15 @@ pub struct Spool {
     own: bool,
     /// Entries that went with broken files, not yet told.
     lost: u64,
+    /// Names of feedback that was left aside and still waits to be removed; no more than are read before something can
+    /// be removed again, which is a batch of each file.
+    aside: HashSet<String>,
 }
 
 impl Spool {
     /// Starts without touching the disk.
     pub fn new(config: SpoolConfig) -> Self {
-        Self { config, files: Vec::new(), own: false, lost: 0 }
+        Self { config, files: Vec::new(), own: false, lost: 0, aside: HashSet::new() }
     }
 
     /// Takes over what processes left behind that are gone.
@@ -113,14 +122,22 @@ impl Spool {
         });
         // Their names begin with the time at which they were begun.
         paths.sort_unstable();
-        for path in paths.into_iter().take(TAKEN_OVER_MAX) {
+        let (mut looked_into, mut taken_over) = (0, self.files.len() - usize::from(self.own));
+        for path in paths {
+            if taken_over >= TAKEN_OVER_MAX || looked_into >= TAKEN_OVER_MAX {
+                break;
+            }
             let Some(lock) = Lock::take(&path).map_err(|error| self.failed(&error))? else { continue };
             if !path.exists() {
                 lock.remove();
                 continue;
             }
+            looked_into += 1;
             match SpoolFile::open(path, lock).await {
+                // Begun when there was no room to write anything into it, or left just before it was removed.
+                Ok(file) if file.rows() == 0 => file.delete().await,
                 Ok(file) => {
+                    taken_over += 1;
                     tracing::info!(
                         entries = file.rows(),
                         "taking over what another process left in the spool"
@@ -198,6 +215,9 @@ impl Spool {
             None => Ok(()),
         };
         removed.map_err(|trouble| self.failed(&trouble))?;
+        for given in &batch.feedback {
+            self.aside.remove(&given.feedback_id);
+        }
         if self.files.get(at).is_some_and(|file| file.rows() == 0) {
             self.own &= at + 1 != self.files.len();
             self.files.remove(at).delete().await;
@@ -219,12 +239,18 @@ impl Spool {
         tenants
     }
 
-    /// Keeps feedback aside that the store will never take; durable when this returns, with the path.
-    pub fn leave_aside(&self, feedback: &[Feedback]) -> Result<PathBuf, SpoolError> {
+    /// Keeps feedback aside that the store will never take; durable when this returns, with the path. What was left
+    /// aside already and could not be removed since is not written once more.
+    pub fn leave_aside(&mut self, feedback: &[Feedback]) -> Result<PathBuf, SpoolError> {
         let path = self.config.folder.join(ASIDE);
+        let new: Vec<&Feedback> =
+            feedback.iter().filter(|given| !self.aside.contains(&given.feedback_id)).collect();
+        if new.is_empty() {
+            return Ok(path);
+        }
         let leave = || -> io::Result<()> {
             let mut lines = Vec::new();
-            for given in feedback {
+            for given in &new {
                 serde_json::to_writer(&mut lines, given)?;
                 lines.push(b'\n');
             }
@@ -236,6 +262,7 @@ impl Spool {
             file.sync_all()
         };
         leave().map_err(|error| self.failed(&error))?;
+        self.aside.extend(new.into_iter().map(|given| given.feedback_id.clone()));
         Ok(path)
     }
 
@@ -274,10 +301,7 @@ impl Spool {
             let path = self.config.folder.join(format!("{}{}{}", NAME.0, Uuid::now_v7().simple(), NAME.1));
             // Somebody who looks for files to take over may be quicker: then under another name.
             if let Some(lock) = Lock::take(&path)? {
-                return SpoolFile::open(path, lock).await.map_err(|(trouble, lock)| {
-                    lock.remove();
-                    trouble
-                });
+                return begin_at(path, lock).await;
             }
         }
     }
@@ -296,6 +320,8 @@ impl Spool {
         self.lost += lost;
         let path = file.path().to_owned();
         file.close().await;
+        // None of its entries waits any more; what another file's have left aside may be written there twice.
+        self.aside.clear();
         let to = move_aside(&path);
         tracing::error!(problem, lost, %to, "a file of the spool is broken: moved aside");
     }
@@ -317,6 +343,14 @@ impl Spool {
 
     fn failed(&self, problem: &dyn std::fmt::Display) -> SpoolError {
         SpoolError::Io { folder: self.config.folder.clone(), problem: problem.to_string() }
+    }
+}
+
+impl Batch {
+    /// Returns how many entries it has, and how many bytes they take.
+    pub fn size(&self) -> (usize, usize) {
+        let whole = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        (whole(self.place.rows), whole(self.place.bytes))
     }
 }
 
@@ -353,6 +387,14 @@ pub fn left_aside(folder: &Path) -> Vec<PathBuf> {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_aside).collect();
     aside.sort_unstable();
     aside
+}
+
+/// Begins a file, and leaves nothing of it where that fails: on a full disk it fails each time that it is tried.
+async fn begin_at(path: PathBuf, lock: Lock) -> Result<SpoolFile, Trouble> {
+    SpoolFile::open(path, lock).await.map_err(|(trouble, lock)| {
+        file::remove(lock);
+        trouble
+    })
 }
 
 /// Moves a broken file out of the way, whose lock is held, and says where to.

@@ -175,7 +175,72 @@ async fn what_is_left_aside_is_kept_and_bounded() {
     assert_eq!(read, given);
     assert_eq!(left_aside(&folder.path().join("spool")), std::slice::from_ref(&path));
     fs::File::options().write(true).open(&path).unwrap().set_len(ASIDE_BYTES_MAX).unwrap();
-    assert!(spool.leave_aside(&given).unwrap_err().to_string().contains("is full"));
+    spool.leave_aside(&given).unwrap();
+    let more = [feedback(Uuid::now_v7(), "three")];
+    assert!(spool.leave_aside(&more).unwrap_err().to_string().contains("is full"));
+}
+
+#[tokio::test]
+async fn what_is_left_aside_already_is_not_written_again_until_it_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = spool(folder.path(), 1 << 20);
+    let given = feedback(Uuid::now_v7(), "one");
+    let lines = || fs::read_to_string(folder.path().join("spool").join(ASIDE)).unwrap().lines().count();
+    for expected in 1..3 {
+        spool.put(&[Entry::feedback(&given).unwrap()]).await.unwrap();
+        for _ in 0..3 {
+            let batch = spool.oldest(10, 1 << 20).await.unwrap().unwrap();
+            spool.leave_aside(&batch.feedback).unwrap();
+        }
+        assert_eq!(lines(), expected);
+        let batch = spool.oldest(10, 1 << 20).await.unwrap().unwrap();
+        spool.remove(&batch).await.unwrap();
+    }
+    assert!(spool.aside.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_begun_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool-1.sqlite");
+    // Nothing can be written to what is a folder.
+    fs::create_dir(folder.path().join("spool-1.sqlite-wal")).unwrap();
+    let lock = Lock::take(&path).unwrap().unwrap();
+    assert!(begin_at(path, lock).await.is_err());
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["spool-1.sqlite-wal"]);
+}
+
+#[tokio::test]
+async fn empty_files_are_removed_and_no_more_are_open_than_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    fs::create_dir(&path).unwrap();
+    let begin = async |number: usize, entries: &[Entry]| {
+        let path = path.join(format!("spool-{number:03}.sqlite"));
+        let mut file = begin_at(path.clone(), Lock::take(&path).unwrap().unwrap()).await.unwrap();
+        file.put(entries).await.unwrap();
+        file.close().await;
+    };
+    for number in 0..3 {
+        begin(number, &[]).await;
+    }
+    for number in 3..TAKEN_OVER_MAX + 5 {
+        begin(number, &[entry(&record("1"))]).await;
+    }
+    let mut heir = spool(folder.path(), 1 << 20);
+    heir.take_over().await.unwrap();
+    assert_eq!(heir.files.len(), TAKEN_OVER_MAX - 3, "empty ones are removed");
+    heir.put(&[entry(&record("own"))]).await.unwrap();
+    for _ in 0..2 {
+        heir.take_over().await.unwrap();
+        assert_eq!(heir.files.len(), TAKEN_OVER_MAX + 1);
+    }
+    assert_eq!(drain(&mut heir, 10).await.len(), TAKEN_OVER_MAX + 1);
+    heir.take_over().await.unwrap();
+    assert_eq!(drain(&mut heir, 10).await.len(), 2);
+    let left = files(folder.path());
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

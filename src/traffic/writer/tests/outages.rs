@@ -51,6 +51,21 @@ async fn a_silent_store_counts_as_down_and_what_it_took_is_not_doubled() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_too_slow_for_a_batch_of_the_spool_gets_smaller_ones() {
+    let world = World::start(Mode::Down, |_| {});
+    let ids: Vec<Uuid> = (0..100).map(|_| world.decide("hello")).collect();
+    world.spooled(100).await;
+    // All at once take longer than the store is waited for, a half of them does not.
+    world.store.become_(Mode::Slow(super::STORE_MAX.mul_f64(1.2) / 100));
+    world.spooled(0).await;
+    world.store.script(|script| {
+        assert!(script.records.keys().eq(&ids));
+        assert!(script.batches.iter().all(|batch| *batch <= 50), "{:?}", script.batches);
+    });
+    assert_eq!(world.traffic.status().dropped, 0);
+}
+
+#[tokio::test]
 async fn a_broken_store_is_moved_aside_and_the_batch_is_in_the_new_one() {
     let world = World::start(Mode::Fine, |_| {});
     let first = world.decide("hello");

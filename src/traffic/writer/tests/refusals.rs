@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
 use super::{super::REFUSED_WHOLE_MAX, Mode, World, feedback, until};
@@ -65,4 +66,34 @@ async fn a_batch_that_is_refused_again_and_again_is_given_up_and_feedback_is_lef
     world.store.script(|script| script.refuses_feedback = false);
     let next = world.decide("hello");
     world.stored(next).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_from_the_spool_is_left_aside_and_counted_once() {
+    let world = World::start(Mode::Down, |_| {});
+    let id = world.decide("hello");
+    world.traffic.feedback(feedback(id, "fine")).await.unwrap();
+    world.spooled(2).await;
+    let file = std::fs::read_dir(world.spool()).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "sqlite")).unwrap();
+    let meddle = async |text: &'static str| {
+        let mut connection = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    meddle("CREATE TRIGGER stays BEFORE DELETE ON spool BEGIN SELECT RAISE(ABORT, 'it stays'); END").await;
+    world.store.script(|script| {
+        script.refused.insert(id);
+        script.refuses_feedback = true;
+        script.mode = Mode::Fine;
+    });
+    let aside = world.spool().join("refused-feedback.jsonl");
+    until("feedback to be left aside", || aside.exists()).await;
+    // Each try asks the store for the record.
+    until("another try", || world.store.script(|script| script.refusals > 2)).await;
+    assert_eq!(world.traffic.status().dropped, 0, "it may still be taken");
+    meddle("DROP TRIGGER stays").await;
+    world.spooled(0).await;
+    until("all counted", || world.traffic.status().dropped == 2).await;
+    assert_eq!(std::fs::read_to_string(aside).unwrap().lines().count(), 1);
 }

@@ -32,6 +32,8 @@ pub enum Mode {
     Down,
     /// Takes it and never says so.
     Silent,
+    /// Needs so long for each record, and forgets what nobody waits for.
+    Slow(Duration),
     /// Until it is moved aside.
     Corrupt,
 }
@@ -44,6 +46,8 @@ pub struct Script {
     /// Records, and feedback about them.
     pub refused: BTreeSet<Uuid>,
     pub refuses_feedback: bool,
+    /// Of batches of records.
+    pub refusals: usize,
     pub batches: Vec<usize>,
     pub opened: usize,
     pub moved_aside: usize,
@@ -66,7 +70,7 @@ impl Scripted {
     fn fails(&self) -> Result<(), StoreError> {
         let (store, problem) = ("scripted".to_owned(), "by script".to_owned());
         match self.script(|script| script.mode) {
-            Mode::Fine | Mode::Silent => Ok(()),
+            Mode::Fine | Mode::Silent | Mode::Slow(_) => Ok(()),
             Mode::Full | Mode::Down => Err(StoreError::Down { store, problem }),
             Mode::Corrupt => Err(StoreError::Corrupt { store, problem }),
         }
@@ -87,7 +91,7 @@ impl Place for Scripted {
         Box::pin(async move {
             match scripted.script(|script| script.mode) {
                 Mode::Down | Mode::Corrupt => scripted.fails()?,
-                Mode::Fine | Mode::Full | Mode::Silent => {}
+                Mode::Fine | Mode::Full | Mode::Silent | Mode::Slow(_) => {}
             }
             scripted.script(|script| script.opened += 1);
             Ok(Arc::new(scripted) as Arc<dyn Shelf>)
@@ -108,8 +112,12 @@ impl Shelf for Scripted {
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             self.fails()?;
+            if let Mode::Slow(each) = self.script(|script| script.mode) {
+                tokio::time::sleep(each * records.len() as u32).await;
+            }
             let new = self.script(|script| {
                 if records.iter().any(|record| script.refused.contains(&record.decision_id)) {
+                    script.refusals += 1;
                     return None;
                 }
                 script.batches.push(records.len());
@@ -168,7 +176,7 @@ impl Shelf for Scripted {
         })
     }
 
-    fn retain(&self, _: Retention, _: i64) -> BoxFuture<'_, Result<Deleted, StoreError>> {
+    fn retain(&self, _: Retention) -> BoxFuture<'_, Result<Deleted, StoreError>> {
         Box::pin(async { Ok(Deleted::default()) })
     }
 
