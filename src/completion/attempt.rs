@@ -15,13 +15,52 @@ pub struct ProviderError {
     pub kind: ErrorKind,
     /// HTTP status, where there was one.
     pub status: Option<u16>,
-    /// For a person; never holds a key, an address beyond the configured one, or the prompt. At most
-    /// [`MESSAGE_BYTES_MAX`].
+    /// For the caller; never holds a key or an address beyond the configured one, but may repeat the prompt where it is
+    /// in the provider's words. At most [`MESSAGE_BYTES_MAX`].
     pub message: String,
     /// The provider's own name for the error, for example `context_length_exceeded`; letters, digits and "_.-",
     /// at most [`CODE_BYTES_MAX`].
     pub code: Option<String>,
     pub again: Again,
+}
+
+impl ProviderError {
+    /// Returns what a log line may say of it. The words of a provider may repeat the prompt, so they are the caller's
+    /// alone; its name for the error says what an operator needs.
+    pub fn to_log(&self) -> String {
+        if !self.may_quote() {
+            return self.to_string();
+        }
+        let told = [self.status.map(|status| format!("status {status}")), self.code.clone()];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        if told.is_empty() { self.kind.to_string() } else { format!("{} ({})", self.kind, told.join(", ")) }
+    }
+
+    /// Returns whether the message may hold words of the provider: where it sent an error, not where there was none.
+    fn may_quote(&self) -> bool {
+        match self.kind {
+            ErrorKind::Connect
+            | ErrorKind::Tls
+            | ErrorKind::Timeout(
+                Stage::Connect | Stage::FirstToken | Stage::BetweenTokens | Stage::Deadline,
+            )
+            | ErrorKind::NoKey
+            | ErrorKind::Redirect
+            | ErrorKind::Malformed
+            | ErrorKind::Cut
+            | ErrorKind::TooLarge => false,
+            ErrorKind::Timeout(Stage::Total)
+            | ErrorKind::RateLimited
+            | ErrorKind::Unauthorized
+            | ErrorKind::Unpaid
+            | ErrorKind::NotFound
+            | ErrorKind::Refused
+            | ErrorKind::TooLong
+            | ErrorKind::Server
+            | ErrorKind::Overloaded
+            | ErrorKind::ErrorEvent => self.status.is_some(),
+        }
+    }
 }
 
 /// Upstream error texts are cut to this length, bytes.
@@ -262,4 +301,28 @@ pub struct Attempt {
     pub estimated: bool,
     pub cost_usd: f64,
     pub dropped_parameters: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_holds_no_words_of_a_provider() {
+        let check = |kind: ErrorKind, status: Option<u16>, code: Option<&str>, expected: &str| {
+            let (message, code) = ("what was said".to_owned(), code.map(str::to_owned));
+            let error = ProviderError { kind, status, message, code, again: Again::Usual };
+            assert_eq!(error.to_log(), expected);
+        };
+        check(ErrorKind::Refused, Some(400), Some("invalid_value"), "refused (status 400, invalid_value)");
+        check(ErrorKind::Server, Some(500), None, "server (status 500)");
+        check(ErrorKind::ErrorEvent, Some(200), None, "error_event (status 200)");
+        check(ErrorKind::Timeout(Stage::Total), Some(504), None, "timeout_total (status 504)");
+        // Nothing was sent, or no answer came: the words are pointsman's own.
+        check(ErrorKind::Refused, None, None, "refused: what was said");
+        check(ErrorKind::Timeout(Stage::Total), None, None, "timeout_total: what was said");
+        check(ErrorKind::Connect, None, None, "connect: what was said");
+        check(ErrorKind::Malformed, Some(200), None, "malformed (status 200): what was said");
+        check(ErrorKind::Redirect, Some(302), None, "redirect (status 302): what was said");
+    }
 }

@@ -395,7 +395,12 @@ fn count(attempt: &Attempt) {
     });
     match &attempt.outcome {
         Outcome::Failed(error) => {
-            tracing::warn!(target = %attempt.target.id, cause = attempt.cause.as_str(), %error, "attempt failed");
+            tracing::warn!(
+                target = %attempt.target.id,
+                cause = attempt.cause.as_str(),
+                error = error.to_log(),
+                "attempt failed"
+            );
         }
         Outcome::Weak(weakness) => {
             tracing::info!(

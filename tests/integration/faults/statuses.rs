@@ -134,7 +134,7 @@ async fn a_short_retry_after_is_honoured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_nobody_reaches_is_left() {
-    let nowhere = refused_url().await;
+    let nowhere = refused_url();
     let cases = vec![
         Case::new("connect")
             .both(answers(good("b"), "a first connect; a retry connect; b failover answered$")),

@@ -18,7 +18,7 @@ use crate::completion::{
 };
 
 /// Longest reason of an end that an error quotes.
-const REASON_CHARS_MAX: usize = 64;
+const REASON_BYTES_MAX: usize = 64;
 /// Every answer that is read came with this status.
 const OK: Option<u16> = Some(200);
 
@@ -240,8 +240,11 @@ fn is_filter(reason: &str) -> bool {
     ["SAFETY", "PROHIBITED", "RECITATION"].iter().any(|word| reason.contains(word))
 }
 
+/// Names the reason where it is a name. Free text may repeat what was asked, and this is logged.
 fn unknown_end(reason: &str) -> String {
-    let reason: String = reason.chars().filter(char::is_ascii_graphic).take(REASON_CHARS_MAX).collect();
+    let is_name = reason.len() <= REASON_BYTES_MAX
+        && reason.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    let reason = if is_name { reason } else { "a reason that is no name" };
     format!("the provider ended the answer with {reason}")
 }
 
