@@ -26,6 +26,21 @@ pub enum ExchangeError {
     Completer(#[from] CompleterError),
 }
 
+/// A place among what serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Active,
+    Canary,
+    Shadow,
+}
+
+/// Why what serves stays what it is, and for which part of what was to be next.
+#[derive(Debug)]
+pub struct Misfit {
+    pub part: Part,
+    pub error: ExchangeError,
+}
+
 /// A bundle that is loaded; without a classifier, rules and the default tier decide.
 #[derive(Clone)]
 pub struct Running {
@@ -102,13 +117,14 @@ impl Live {
     pub fn exchange(&self, next: impl FnOnce(&Serving) -> Next) -> Result<Arc<Serving>, ExchangeError> {
         let _one_at_a_time = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.serving();
-        let serving = Arc::new(self.fit(&before, next(&before))?);
+        let serving = self.fit(&before, next(&before)).map_err(|misfit| misfit.error)?;
+        let serving = Arc::new(serving);
         self.put(&before, &serving);
         Ok(serving)
     }
 
     /// Fits together what is to serve next, and puts nothing before requests. Blocks like [`Live::exchange`].
-    pub fn prepare(&self, next: Next) -> Result<Prepared, ExchangeError> {
+    pub fn prepare(&self, next: Next) -> Result<Prepared, Misfit> {
         let before = self.serving();
         let serving = Arc::new(self.fit(&before, next)?);
         Ok(Prepared { before, serving })
@@ -154,26 +170,30 @@ impl Live {
         }
     }
 
-    fn fit(&self, before: &Serving, next: Next) -> Result<Serving, ExchangeError> {
+    fn fit(&self, before: &Serving, next: Next) -> Result<Serving, Misfit> {
         let Next { config, active, canary, shadow } = next;
         let generation = before.generation + 1;
         let (completer, sessions) = if Arc::ptr_eq(&config, &before.config) {
             (Arc::clone(&before.completer), Arc::clone(before.active.router.sessions()))
         } else {
-            let completer = Completer::after(&before.completer, Arc::clone(&config))?;
+            let completer = Completer::after(&before.completer, Arc::clone(&config))
+                .map_err(|error| Misfit { part: Part::Active, error: error.into() })?;
             (Arc::new(completer), Arc::new(before.active.router.sessions().under(&config.sessions)))
         };
         let health = Arc::clone(completer.health());
         let surroundings = Surroundings { config: Arc::clone(&config), sessions, health, generation };
-        let fit =
-            |running: Running, surroundings: &Surroundings| -> Result<(BundleRef, Router), RouterError> {
-                let Running { bundle, classifier } = running;
-                Ok((bundle, self.router_for(before, classifier, surroundings.clone())?))
-            };
-        let served = |(bundle, router)| Served { bundle, router: Arc::new(router) };
+        let fit = |part: Part, running: Running, surroundings: &Surroundings| {
+            let Running { bundle, classifier } = running;
+            let router = self.router_for(before, classifier, surroundings.clone());
+            let misfit = |error: RouterError| Misfit { part, error: error.into() };
+            router.map(|router| (bundle, router)).map_err(misfit)
+        };
+        let served = |(bundle, router): (BundleRef, Router)| Served { bundle, router: Arc::new(router) };
+        // First: where it does not fit, nothing else need be tried.
+        let active = served(fit(Part::Active, active, &surroundings)?);
         let canary = match canary {
             Some((running, share)) => {
-                let (bundle, router) = fit(running, &surroundings)?;
+                let (bundle, router) = fit(Part::Canary, running, &surroundings)?;
                 Some(OnTrial { served: served((bundle, router.on_trial())), share })
             }
             None => None,
@@ -181,11 +201,10 @@ impl Live {
         let shadow = shadow
             .map(|running| {
                 let sessions = shadow_sessions(before, &running.bundle, &config);
-                fit(running, &Surroundings { sessions, ..surroundings.clone() })
+                fit(Part::Shadow, running, &Surroundings { sessions, ..surroundings.clone() })
             })
             .transpose()?
             .map(|(bundle, router)| served((bundle, router.waiting(SHADOW_WAIT_MAX))));
-        let active = served(fit(active, &surroundings)?);
         Ok(Serving { generation, config, active, canary, shadow, completer })
     }
 

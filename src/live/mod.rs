@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use self::{
-    exchange::{ExchangeError, Next, Prepared, Running},
+    exchange::{ExchangeError, Misfit, Next, Part, Prepared, Running},
     pointer::{PointerError, resolved, telling_files},
     serving::{OnTrial, Picked, Served, Serving, WHOLE},
 };

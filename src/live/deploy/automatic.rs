@@ -16,7 +16,7 @@ use crate::{
     live::{
         fleet::{EventKind, ReplicaReport, Sums, observed},
         observe::Watching,
-        rollout::{Change, Desired, Follows, Here, Told, next},
+        rollout::{Change, Desired, Follows, Here, Reach, Told, next},
     },
     traffic::now_ms,
 };
@@ -29,6 +29,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Until a replica looks again while one that started before it is there to look: each look reads what all of them say,
 /// and one of many is enough.
 const LEFT_FOR: Duration = Duration::from_secs(10);
+/// What is waited for after the store was away.
+const DEAF: &str = "the store was away a moment ago: what the other replicas saw is not known yet";
 /// A rollout that waits for so many windows, the first one among them, is told of.
 const WAITS_TOLD_AFTER: u32 = 3;
 
@@ -67,7 +69,10 @@ impl Deployer {
         if work.leading.is_off(desired.revision) {
             return;
         }
-        let Ok(replicas) = self.keeper.live_replicas().await else { return };
+        let Ok(replicas) = self.keeper.live_replicas().await else {
+            work.be_deaf();
+            return;
+        };
         let own = self.report();
         let config_sha256 = own.config_sha256.clone();
         let others = replicas.into_iter().filter(|replica| replica.replica_id != self.me.id);
@@ -78,7 +83,13 @@ impl Deployer {
         }
         let seen = observed(&live, desired.revision);
         let here = Here { config: &config, config_sha256: &config_sha256, now_ms: now_ms() };
-        let follows = next(&desired, &here, &seen);
+        let follows = match next(&desired, &here, &seen) {
+            Follows::Change(change, _) if work.is_deaf() && needs_the_others(&desired, &change) => {
+                self.standing().waits = Some(DEAF.to_owned());
+                return;
+            }
+            follows => follows,
+        };
         self.standing().waits = match &follows {
             Follows::Wait(why) => Some(why.clone()),
             Follows::Nothing | Follows::Change(..) => None,
@@ -158,6 +169,7 @@ impl Deployer {
             config: Arc::clone(&serving.config),
             active: serving.active.bundle.clone(),
             canary,
+            has_canary_somewhere: desired.canary.is_some(),
             shadow,
             configured: configured.map(Arc::downgrade),
             since_ms: since_ms(desired),
@@ -183,6 +195,31 @@ fn waiting_id(step: i64, bundle: &str) -> Uuid {
     Builder::from_unix_timestamp_millis(u64::try_from(step).unwrap_or(0), &random).into_uuid()
 }
 
+/// Returns whether a change is not to be made before it is known what the other replicas saw. What was bad enough for one
+/// to see is bad, except where a replica sees the canary alone: it has nothing of the active bundle to compare it with.
+fn needs_the_others(desired: &Desired, change: &Change) -> bool {
+    let sees_one_side = |reach| match reach {
+        Reach::Replicas(_) => true,
+        Reach::Requests(_) => false,
+    };
+    !takes_back(change) || desired.canary.as_ref().is_some_and(|canary| sees_one_side(canary.reach))
+}
+
+/// Returns whether a change only takes back what is tried or serves.
+fn takes_back(change: &Change) -> bool {
+    match change {
+        Change::Rollback | Change::RollbackActive => true,
+        Change::Stage(_)
+        | Change::Shadow(_)
+        | Change::Canary(..)
+        | Change::Activate(_)
+        | Change::Promote(..)
+        | Change::EndGuard
+        | Change::Forget(_)
+        | Change::ReloadConfig => false,
+    }
+}
+
 /// Returns the bundle of a step, for an event.
 fn named(change: &Change) -> String {
     match change {
@@ -199,7 +236,10 @@ fn named(change: &Change) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::deploy::change::tests::deployer;
+    use crate::live::{
+        deploy::change::tests::deployer,
+        rollout::{BundleRef, Guard, Observed},
+    };
 
     #[tokio::test]
     async fn a_replica_knows_by_itself_that_a_step_waits() {
@@ -217,6 +257,48 @@ mod tests {
         let recent = deployer.recent().latest(10);
         assert_eq!(recent.len(), 2, "once for each step: {recent:?}");
         assert!(recent.iter().all(|event| event.kind == EventKind::RolloutWaits), "{recent:?}");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_have_heard_the_others_yet_ends_no_guard() {
+        let deployer = deployer();
+        let mut work = deployer.turn().await.unwrap();
+        let cause = Cause { who: Who(ROLLOUT.to_owned()), why: String::new() };
+        let bundle = |name: &str| BundleRef { name: Arc::from(name), sha256: Some(Arc::from(name)) };
+        let promote = Change::Promote(bundle("a"), Box::new(Guard::of(&Observed::default(), "")));
+        let before = deployer.kept().await.unwrap();
+        deployer.make(&mut work, before, &promote, &cause).await.unwrap();
+        // It is over: nothing is left that it could be compared with.
+        let forgotten = Desired { retired: Vec::new(), ..work.desired.clone().unwrap() };
+        let forgotten = Desired { revision: forgotten.revision + 1, ..forgotten };
+        deployer.keeper.exchange(forgotten.revision - 1, &forgotten, &[]).await.unwrap();
+        work.desired = Some(forgotten);
+        work.be_deaf();
+        deployer.lead(&mut work).await;
+        assert!(deployer.desired().await.unwrap().guard.is_some());
+        assert_eq!(deployer.waits(), DEAF);
+        work.deaf_until = None;
+        deployer.lead(&mut work).await;
+        assert_eq!(deployer.desired().await.unwrap().guard, None);
+        assert_eq!(deployer.waits(), "");
+    }
+
+    #[test]
+    fn one_replica_takes_back_by_itself_what_it_can_compare() {
+        let check = |reach: Option<Reach>, change: &Change, expected: bool| {
+            let bundle = BundleRef { name: Arc::from("a"), sha256: Some(Arc::from("a")) };
+            let first = Desired::first(1);
+            let desired = match reach {
+                Some(reach) => first.changed(&Change::Canary(bundle, reach), 1, 3).unwrap(),
+                None => first,
+            };
+            assert_eq!(needs_the_others(&desired, change), expected, "{reach:?}, {change:?}");
+        };
+        check(Some(Reach::Requests(0.5)), &Change::Rollback, false);
+        check(Some(Reach::Replicas(0.5)), &Change::Rollback, true);
+        check(None, &Change::RollbackActive, false);
+        check(None, &Change::EndGuard, true);
+        check(Some(Reach::Requests(0.5)), &Change::EndGuard, true);
     }
 
     #[test]

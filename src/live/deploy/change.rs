@@ -8,39 +8,26 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Cause, DeployError, Deployed, Deployer, LoadError, LoadProblem, Wish, Work,
+    Cause, DeployError, Deployed, Deployer, Wish, Work,
+    assemble::{Fitted, Plan, part_of},
     events::{outcome, sentence},
-    load::{Freshness, HeldTo, Purpose, ToRun},
+    follow::looks,
 };
 use crate::{
-    config::Config,
     live::{
-        Next, Prepared, Serving, WHOLE,
         bundles::Fetched,
-        fleet::{Event, EventKind, Exchanged, LIVE_WITHIN, ReplicaReport, chosen},
-        off_reactor::try_off_reactor,
+        fleet::{Event, EventKind, Exchanged, ReplicaReport, chosen},
         rollout::{BundleRef, Change, ChangeError, Desired, Reach, Told, also, guard_ended_by, told_of},
     },
     routing::classifier::Unfit,
     telemetry::{self, SwapOutcome},
-    traffic::now_ms,
+    traffic::{now_ms, store::StoreError},
 };
 
 /// Until what could not be loaded is tried again: a store or a disk may be back, and each try costs memory and time.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Times that a change is tried again when others changed the wanted state meanwhile.
 pub(super) const TRIES_MAX: usize = 5;
-
-/// What a wanted state is to become here.
-#[derive(Clone, Copy)]
-pub(super) struct Plan<'a> {
-    pub config: &'a Arc<Config>,
-    pub is_chosen: bool,
-    /// Loaded anew although it serves.
-    pub anew: Option<&'a BundleRef>,
-    /// New to all: it must keep up with the running one.
-    pub on_trial: Option<&'a BundleRef>,
-}
 
 /// Returns the bundle that a change brings in. One that served before is no trial: going back to it must be possible
 /// also where it is the slower one.
@@ -55,6 +42,54 @@ fn on_trial<'a>(change: &'a Change, before: &Desired) -> Option<&'a BundleRef> {
         }
         Change::Stage(_)
         | Change::EndGuard
+        | Change::Rollback
+        | Change::RollbackActive
+        | Change::Forget(_)
+        | Change::ReloadConfig => None,
+    }
+}
+
+/// Returns whether a change may exchange what serves. What may not is possible also where the wanted state cannot be
+/// had: others may have it.
+fn exchanges(change: &Change) -> bool {
+    match change {
+        Change::Shadow(_)
+        | Change::Canary(..)
+        | Change::Activate(_)
+        | Change::Promote(..)
+        | Change::Rollback
+        | Change::RollbackActive => true,
+        Change::Stage(_) | Change::EndGuard | Change::Forget(_) | Change::ReloadConfig => false,
+    }
+}
+
+/// Returns the bundle that a change brings in and that does not serve here: others are not to meet what is wrong with it.
+fn only_tried(change: &Change, is_chosen: bool) -> Option<&BundleRef> {
+    match change {
+        Change::Stage(bundle) => Some(bundle),
+        Change::Canary(bundle, Reach::Replicas(_)) if !is_chosen => Some(bundle),
+        Change::Canary(..)
+        | Change::Activate(_)
+        | Change::Promote(..)
+        | Change::EndGuard
+        | Change::Shadow(_)
+        | Change::Rollback
+        | Change::RollbackActive
+        | Change::Forget(_)
+        | Change::ReloadConfig => None,
+    }
+}
+
+/// Returns the bundle that a change has loaded once more.
+fn loaded_anew<'a>(change: &'a Change, before: &Desired) -> Option<&'a BundleRef> {
+    match change {
+        Change::Activate(bundle) if *bundle == before.active => Some(bundle),
+        Change::Activate(_)
+        | Change::Promote(..)
+        | Change::EndGuard
+        | Change::Stage(_)
+        | Change::Shadow(_)
+        | Change::Canary(..)
         | Change::Rollback
         | Change::RollbackActive
         | Change::Forget(_)
@@ -114,47 +149,31 @@ impl Deployer {
         cause: &Cause,
     ) -> Result<Deployed, DeployError> {
         let started = Instant::now();
+        let exchanges = exchanges(change);
+        // What others asked for before comes first: from here on this replica is as far as they are.
+        let read_later = exchanges && self.read_as_asked(work, &before).await;
         let config = Arc::clone(&self.live.serving().config);
         let after = before.changed(change, now_ms(), config.bundles.retired_max)?;
-        let anew = match change {
-            Change::Activate(bundle) if *bundle == before.active => Some(bundle),
-            Change::Activate(_)
-            | Change::Promote(..)
-            | Change::EndGuard
-            | Change::Stage(_)
-            | Change::Shadow(_)
-            | Change::Canary(..)
-            | Change::Rollback
-            | Change::RollbackActive
-            | Change::Forget(_)
-            | Change::ReloadConfig => None,
-        };
-        let is_chosen = self.is_chosen(work, &after).await;
-        let tried = match change {
-            Change::Stage(bundle) => Some(bundle),
-            Change::Canary(bundle, Reach::Replicas(_)) if !is_chosen => Some(bundle),
-            Change::Canary(..)
-            | Change::Activate(_)
-            | Change::Promote(..)
-            | Change::EndGuard
-            | Change::Shadow(_)
-            | Change::Rollback
-            | Change::RollbackActive
-            | Change::Forget(_)
-            | Change::ReloadConfig => None,
-        };
-        if let Some(bundle) = tried {
+        let is_chosen = exchanges && self.is_chosen(work, &after).await;
+        if let Some(bundle) = only_tried(change, is_chosen) {
             self.try_bundle(work, &config, bundle).await?;
         }
-        let plan = Plan { config: &config, is_chosen, anew, on_trial: on_trial(change, &before) };
-        // Nothing that serves changes: a better version can be staged also where the wanted one cannot be had.
-        let to_serve = if matches!(change, Change::Stage(_)) {
-            None
+        let to_serve = if exchanges {
+            let plan = Plan {
+                config: &config,
+                is_chosen,
+                freshness: looks(work, &after),
+                anew: loaded_anew(change, &before),
+                on_trial: on_trial(change, &before),
+            };
+            Some(self.what_can_serve(work, &plan, &after, part_of(change)).await?)
         } else {
-            let (next, problem) = self.assemble_what_can_be(work, &plan, &after, change).await?;
-            Some((self.prepare(next.clone()).await?, next, problem))
+            None
         };
-        let told = told_of(&before, &after, change);
+        let told = match change {
+            Change::ReloadConfig => self.asked_of_all(),
+            change => told_of(&before, &after, change),
+        };
         let also = also(&before, &after, change);
         let why = [cause.why.as_str(), also.as_str()].into_iter().filter(|text| !text.is_empty());
         let why = why.collect::<Vec<_>>().join("; ");
@@ -168,23 +187,23 @@ impl Deployer {
             Exchanged::Done => events.into_iter().for_each(|event| self.recent().push(event)),
             Exchanged::Behind(_) => return Err(DeployError::Overtaken),
         }
-        let serving = match to_serve {
-            None => {
-                self.staged(work, &before, after.clone());
-                self.live.serving()
-            }
-            Some((prepared, next, problem)) => {
-                let serving = match prepared {
-                    None => self.live.serving(),
-                    Some(prepared) => self.commit(prepared, next).await?,
-                };
+        match to_serve {
+            None => self.noted(work, &before, after.clone()),
+            Some(fitted) => {
+                let Fitted { next, prepared, problem, has_looked } = fitted;
+                self.put(next, prepared).await?;
                 self.applied(work, after.clone(), is_chosen);
+                if has_looked {
+                    work.default_loads = after.default_loads;
+                }
                 if let Some(error) = problem {
                     self.hindered(work, &error);
                 }
-                serving
             }
-        };
+        }
+        if read_later {
+            self.read_again(work, &after, None).await;
+        }
         let told_text = match also.as_str() {
             "" => sentence(&told),
             also => format!("{}; {also}", sentence(&told)),
@@ -192,15 +211,16 @@ impl Deployer {
         if let Some(outcome) = outcome(told.kind) {
             telemetry::bundle_change(outcome, started.elapsed());
         }
+        let generation = self.live.serving().generation;
         tracing::info!(
             who = %cause.who,
             why = (!cause.why.is_empty()).then_some(cause.why.as_str()),
             revision = after.revision,
-            generation = serving.generation,
+            generation,
             took_ms = started.elapsed().as_millis() as u64,
             "{told_text}"
         );
-        Ok(Deployed { desired: after, generation: serving.generation, told: told_text })
+        Ok(Deployed { desired: after, generation, told: told_text })
     }
 
     /// Returns the change that a wish is of this state. A version that has a role is the one that was staged then,
@@ -278,10 +298,10 @@ impl Deployer {
         // While the others cannot be heard of, and until those that are there have been heard of again, each stays what
         // it was: it would take itself for the only one, and all of them would run the canary.
         let Ok(replicas) = self.keeper.live_replicas().await else {
-            work.deaf_until = Some(tokio::time::Instant::now() + LIVE_WITHIN);
+            work.be_deaf();
             return work.chosen;
         };
-        if work.deaf_until.is_some_and(|until| tokio::time::Instant::now() < until) {
+        if work.is_deaf() {
             return work.chosen;
         }
         let ids: Vec<Uuid> = replicas.iter().map(|replica| replica.replica_id).collect();
@@ -290,98 +310,6 @@ impl Deployer {
             return work.chosen;
         }
         chosen(&canary.bundle.name, share, &ids, self.me.id)
-    }
-
-    /// Loads what a wanted state needs here, but for what has nothing to do with this change and cannot be had: it
-    /// serves without that, and the error is returned beside.
-    pub(super) async fn assemble_what_can_be(
-        &self,
-        work: &mut Work,
-        plan: &Plan<'_>,
-        desired: &Desired,
-        change: &Change,
-    ) -> Result<(Next, Option<DeployError>), DeployError> {
-        let mut attempt = desired.clone();
-        let mut problem = None;
-        loop {
-            let error = match self.assemble(work, plan, &attempt).await {
-                Ok(next) => return Ok((next, problem)),
-                Err(error) => error,
-            };
-            let without_shadow = !matches!(change, Change::Shadow(_)) && attempt.shadow.take().is_some();
-            let without = without_shadow
-                || !matches!(change, Change::Canary(..) | Change::Shadow(_))
-                    && attempt.canary.take().is_some();
-            if !without {
-                return Err(error);
-            }
-            problem = Some(error);
-        }
-    }
-
-    /// Loads whatever a wanted state needs here; an error where any of it cannot be.
-    pub(super) async fn assemble(
-        &self,
-        work: &mut Work,
-        plan: &Plan<'_>,
-        desired: &Desired,
-    ) -> Result<Next, DeployError> {
-        let Plan { config, is_chosen, anew, on_trial } = *plan;
-        let to_run = |bundle, purpose| ToRun {
-            bundle,
-            purpose,
-            freshness: if anew == Some(bundle) { Freshness::Anew } else { Freshness::AsIs },
-            held_to: if on_trial == Some(bundle) { HeldTo::TheRunning } else { HeldTo::Itself },
-        };
-        let all = |bundle| to_run(bundle, Purpose::Requests);
-        let active = self.running(work, config, all(&desired.active)).await?;
-        let canary = match &desired.canary {
-            None => None,
-            Some(canary) => match canary.reach {
-                Reach::Requests(share) => {
-                    Some((self.running(work, config, all(&canary.bundle)).await?, share))
-                }
-                Reach::Replicas(_) if is_chosen => {
-                    Some((self.running(work, config, all(&canary.bundle)).await?, WHOLE))
-                }
-                Reach::Replicas(_) => None,
-            },
-        };
-        let shadow = match &desired.shadow {
-            None => None,
-            Some(shadow) => Some(self.running(work, config, to_run(&shadow.bundle, Purpose::Shadow)).await?),
-        };
-        Ok(Next { config: Arc::clone(config), active, canary, shadow })
-    }
-
-    /// Fits together what is to serve; `None` where it is what serves.
-    pub(super) async fn prepare(&self, next: Next) -> Result<Option<Prepared>, DeployError> {
-        let version = next.active.bundle.name.to_string();
-        let live = Arc::clone(&self.live);
-        let prepared = try_off_reactor(move || {
-            if next.is_of(&live.serving()) { Ok(None) } else { live.prepare(next).map(Some) }
-        });
-        let panicked = || LoadError { version, why: LoadProblem::Panicked };
-        Ok(prepared.await.ok_or_else(panicked)??)
-    }
-
-    /// Puts before requests what was prepared; anew where somebody exchanged something beside this.
-    pub(super) async fn commit(&self, prepared: Prepared, next: Next) -> Result<Arc<Serving>, DeployError> {
-        let version = next.active.bundle.name.to_string();
-        let live = Arc::clone(&self.live);
-        let committed = try_off_reactor(move || live.commit(prepared)).await;
-        match committed.ok_or(LoadError { version, why: LoadProblem::Panicked })? {
-            Some(serving) => Ok(serving),
-            None => self.exchange(next).await,
-        }
-    }
-
-    /// Exchanges what serves, whatever that is by now.
-    pub(super) async fn exchange(&self, next: Next) -> Result<Arc<Serving>, DeployError> {
-        let version = next.active.bundle.name.to_string();
-        let live = Arc::clone(&self.live);
-        let exchanged = try_off_reactor(move || live.exchange(|_| next)).await;
-        Ok(exchanged.ok_or(LoadError { version, why: LoadProblem::Panicked })??)
     }
 
     /// Notes why this replica does not run all that it is to run; it is tried again.
@@ -446,12 +374,17 @@ impl Deployer {
     /// Adds an event that changes nothing. One that cannot be stored is told by this replica alone, while the store is
     /// away, and stands in the log.
     pub(super) async fn tell(&self, told: &Told, cause: &Cause) {
+        if let Err(error) = self.tell_for_sure(told, cause).await {
+            tracing::warn!(%error, "the event is not stored");
+        }
+    }
+
+    /// The same for who has to know whether it is stored.
+    pub(super) async fn tell_for_sure(&self, told: &Told, cause: &Cause) -> Result<(), StoreError> {
         let revision = self.standing().revision;
         let event = self.event(told, cause, revision);
         self.recent().push(event.clone());
-        if let Err(error) = self.keeper.tell(&[event]).await {
-            tracing::warn!(%error, "the event is not stored");
-        }
+        self.keeper.tell(&[event]).await
     }
 }
 

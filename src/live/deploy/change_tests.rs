@@ -14,6 +14,7 @@ use crate::{
 pub(in crate::live::deploy) fn deployer() -> Deployer {
     let mut config = read_text("[classifier]\nenabled = false").unwrap();
     config.traffic.enabled = false;
+    config.rollout.automatic = true;
     config.bundles.store = BundleStoreConfig::Folder("nowhere".into());
     let bundles = BundleStore::open(&config.bundles).unwrap();
     let reading = config.clone();

@@ -20,6 +20,7 @@ pub fn sentence(told: &Told) -> String {
         EventKind::Refused => format!("{to} is refused"),
         EventKind::GuardEnded => format!("{to} is kept: it is compared with {from} no more"),
         EventKind::RolloutWaits => format!("the rollout of {to} waits"),
+        EventKind::Deleted => format!("{from} is taken out of the bundle store"),
         EventKind::ConfigReloaded => "all replicas read their configuration again".to_owned(),
         EventKind::ConfigRefused => "the configuration is refused".to_owned(),
     }
@@ -37,6 +38,7 @@ pub fn outcome(kind: EventKind) -> Option<SwapOutcome> {
         EventKind::Refused => Some(SwapOutcome::Refused),
         EventKind::GuardEnded
         | EventKind::RolloutWaits
+        | EventKind::Deleted
         | EventKind::ConfigReloaded
         | EventKind::ConfigRefused => None,
     }

@@ -5,10 +5,15 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{DeployError, Deployer, Who, Work, change::Plan};
+use super::{
+    Cause, DeployError, Deployer, Who, Work,
+    assemble::{Fitted, Plan},
+    load::Freshness,
+    reload::Tried,
+};
 use crate::{
     config::Config,
-    live::{Next, rollout::Desired},
+    live::rollout::Desired,
     telemetry,
     traffic::{now_ms, store::fleet::ShadowRow},
 };
@@ -99,6 +104,8 @@ impl Deployer {
         };
         let nothing_asked = || Desired { revision: 0, ..Desired::first(now_ms()) };
         let first = wanted.clone().unwrap_or_else(nothing_asked);
+        // A moment ago, at the start.
+        work.config_reloads = first.config_reloads;
         if self.follow(&mut work, first).await {
             if wanted.is_none() {
                 // Nothing was asked for: whatever comes is new.
@@ -110,10 +117,9 @@ impl Deployer {
             let problem = self.standing().problem.clone();
             let config = Arc::clone(&self.live.serving().config);
             let desired = Desired::first(now_ms());
-            let plan = Plan { config: &config, is_chosen: false, anew: None, on_trial: None };
-            let fallen_back = match self.assemble(&mut work, &plan, &desired).await {
+            let fallen_back = match self.assemble(&mut work, &following(&config), &desired).await {
                 Ok(next) => self.exchange(next).await.map(|_| ()),
-                Err(error) => Err(error),
+                Err(unable) => Err(unable.into()),
             };
             match fallen_back {
                 Ok(()) => tracing::warn!(problem, "the configured bundle serves in place of the wanted one"),
@@ -142,17 +148,74 @@ impl Deployer {
         if work.desired.as_ref() == Some(&desired) && !is_due(&work) {
             return;
         }
-        let reloads = work.desired.as_ref().map_or(0, |before| before.config_reloads);
-        if reloads < desired.config_reloads {
-            // What came of it stands in its event and in the log.
-            let _ = self.reload_here(&mut work, &Who("fleet".to_owned()).into()).await;
-        }
         self.follow(&mut work, desired).await;
+    }
+
+    /// Reads the configuration again if all were asked to and this replica was not yet; what comes of it stands in its
+    /// event and in the log. Returns whether it does not fit what serves: it may be made for what is wanted by now, and is
+    /// to be read again when that serves.
+    pub(super) async fn read_as_asked(&self, work: &mut Work, desired: &Desired) -> bool {
+        // It is lower after a backup was restored.
+        if work.config_reloads >= desired.config_reloads {
+            work.config_reloads = desired.config_reloads;
+            return false;
+        }
+        let tried = self.try_reload(work).await;
+        match &tried.outcome {
+            Err(error) if !matches!(error, DeployError::Config(_)) => {
+                tracing::info!(%error, "the configuration does not fit what serves; it is read once more");
+                self.prune(work);
+                true
+            }
+            _ => {
+                // Told before anything else comes of it.
+                let _ = self.reloaded(work, &fleet(), tried).await;
+                work.config_reloads = desired.config_reloads;
+                false
+            }
+        }
+    }
+
+    /// Reads the configuration again that did not fit what served before. While what is wanted cannot be had, for which
+    /// it may be made, it stays to be read, and that is told once.
+    ///
+    /// With `absent`, why the active bundle cannot be fetched, it is not even tried: a store that does not answer would
+    /// only be waited for once more.
+    pub(super) async fn read_again(&self, work: &mut Work, desired: &Desired, absent: Option<DeployError>) {
+        let tried = match absent {
+            Some(error) => self.not_tried(error).await,
+            None => self.try_reload(work).await,
+        };
+        let waits = match &tried.outcome {
+            Ok(_) | Err(DeployError::Config(_)) => false,
+            Err(_) => work.again_at.is_some(),
+        };
+        let asked = desired.config_reloads;
+        if waits && work.reload_told == Some(asked) {
+            self.prune(work);
+            return;
+        }
+        // Told before anything else comes of it.
+        let _ = self.reloaded(work, &fleet(), tried).await;
+        if waits {
+            work.reload_told = Some(asked);
+        } else {
+            work.config_reloads = asked;
+        }
+    }
+
+    async fn not_tried(&self, error: DeployError) -> Tried {
+        let before = self.standing().config_sha256.clone();
+        Tried { before, read: self.text_sha256().await, outcome: Err(error) }
     }
 
     /// Looks whether this replica is still among the canary's, and what follows from what all saw.
     async fn look_around(&self) {
         let mut work = self.work.lock().await;
+        // Each look asks the store first, also where nothing is left to be judged for a while.
+        if self.keeper.apart().is_some() {
+            work.be_deaf();
+        }
         let Some(desired) = work.desired.clone() else { return };
         let waits = work.again_at.is_some() && !is_due(&work);
         if is_due(&work) || !waits && self.is_chosen(&mut work, &desired).await != work.chosen {
@@ -163,12 +226,11 @@ impl Deployer {
 
     /// Applies a wanted state as far as that is possible; returns whether its active bundle serves.
     async fn follow(&self, work: &mut Work, desired: Desired) -> bool {
-        let config = Arc::clone(&self.live.serving().config);
+        let read_later = self.read_as_asked(work, &desired).await;
         let is_chosen = self.is_chosen(work, &desired).await;
-        let outcome = self.apply(work, &config, &desired, is_chosen).await;
-        let (problem, serves) = match outcome {
+        let (problem, serves) = match self.apply(work, &desired, is_chosen).await {
             Ok(problem) => {
-                self.applied(work, desired, is_chosen);
+                self.applied(work, desired.clone(), is_chosen);
                 (problem, true)
             }
             Err(error) => {
@@ -176,54 +238,49 @@ impl Deployer {
                     self.nothing_serves(&error);
                 }
                 // It stays the next thing to do.
-                work.desired = Some(desired);
+                work.desired = Some(desired.clone());
                 (Some(error), false)
             }
         };
-        if let Some(error) = problem {
-            self.hindered(work, &error);
+        if let Some(error) = &problem {
+            self.hindered(work, error);
+        }
+        if read_later {
+            let absent = problem.filter(|error| !serves && matches!(error, DeployError::Bundles(_)));
+            self.read_again(work, &desired, absent).await;
         }
         self.prune(work);
         serves
     }
 
-    /// Exchanges what serves for what is wanted. Where only the canary or the shadow cannot be had, it serves without
-    /// them, and returns why.
+    /// Exchanges what serves for what is wanted; returns why not for all of it, where the rest serves.
     async fn apply(
         &self,
         work: &mut Work,
-        config: &Arc<Config>,
         desired: &Desired,
         is_chosen: bool,
     ) -> Result<Option<DeployError>, DeployError> {
-        let mut attempt = desired.clone();
-        let mut problem = None;
-        loop {
-            let plan = Plan { config, is_chosen, anew: None, on_trial: None };
-            let applied = match self.assemble(work, &plan, &attempt).await {
-                Ok(next) => self.put(next).await,
-                Err(error) => Err(error),
-            };
-            let error = match applied {
-                Ok(()) => return Ok(problem),
-                Err(error) => error,
-            };
-            match (attempt.canary.take(), attempt.shadow.take()) {
-                (None, None) => return Err(error),
-                // First without the one that decides nothing.
-                (Some(canary), Some(_)) => attempt.canary = Some(canary),
-                (Some(_), None) | (None, Some(_)) => {}
-            }
-            problem = Some(error);
+        let config = Arc::clone(&self.live.serving().config);
+        let plan = Plan { is_chosen, freshness: looks(work, desired), ..following(&config) };
+        let Fitted { next, prepared, problem, has_looked } =
+            self.what_can_serve(work, &plan, desired, None).await?;
+        self.put(next, prepared).await?;
+        if has_looked {
+            work.default_loads = desired.default_loads;
         }
+        Ok(problem)
     }
 
-    /// Notes a wanted state that differs from the one before only in what is staged. What this replica has yet to load
-    /// of that one stays to be loaded.
-    pub(super) fn staged(&self, work: &mut Work, before: &Desired, after: Desired) {
+    /// Notes a wanted state of which the same serves as of the one before. What this replica has yet to load of that one
+    /// stays to be loaded, and what it has yet to read to be read.
+    pub(super) fn noted(&self, work: &mut Work, before: &Desired, after: Desired) {
         let nothing_asked = before.revision == 0;
         if !work.desired.as_ref().map_or(nothing_asked, |desired| desired == before) {
             return;
+        }
+        // Who asks for a reload has read its own file.
+        if work.config_reloads == before.config_reloads {
+            work.config_reloads = after.config_reloads;
         }
         match work.again_at {
             None => self.applied(work, after, work.chosen),
@@ -231,17 +288,31 @@ impl Deployer {
         }
     }
 
-    async fn put(&self, next: Next) -> Result<(), DeployError> {
-        if let Some(prepared) = self.prepare(next.clone()).await? {
-            self.commit(prepared, next).await?;
-        }
-        Ok(())
-    }
-
     fn nothing_serves(&self, error: &DeployError) {
         telemetry::classifier_ready(false);
         tracing::error!(%error, "no classifier: rules and the default tier answer, health says not serving");
     }
+}
+
+/// Returns how bundles are to be had: the folder that the configuration names is looked at where all were asked to, and
+/// this replica has not.
+pub(super) fn looks(work: &mut Work, desired: &Desired) -> Freshness {
+    if work.default_loads < desired.default_loads {
+        return Freshness::OnDisk;
+    }
+    // It is lower after a backup was restored.
+    work.default_loads = desired.default_loads;
+    Freshness::AtHand
+}
+
+/// Returns the plan of whoever follows: what is wanted was tried where it was asked for.
+fn following(config: &Arc<Config>) -> Plan<'_> {
+    Plan { config, is_chosen: false, freshness: Freshness::AtHand, anew: None, on_trial: None }
+}
+
+/// Returns who asks a replica for what all are to do.
+fn fleet() -> Cause {
+    Who("fleet".to_owned()).into()
 }
 
 fn is_due(work: &Work) -> bool {

@@ -1,13 +1,27 @@
 //! What the store holds, held against what is wanted: a version that was exchanged or taken away since it got its role is
-//! a problem of the next replica that has to fetch it. Changes nothing.
+//! a problem of the next replica that has to fetch it. Changes nothing but the list of events.
 
-use super::{DeployError, Deployer};
+use super::{Cause, DeployError, Deployer};
 use crate::live::{
-    bundles::Listed,
-    rollout::{BundleRef, Desired},
+    bundles::{BundleStoreError, Listed},
+    fleet::EventKind,
+    rollout::{BundleRef, Desired, Told},
 };
 
 impl Deployer {
+    /// Tells in an event that somebody took a version out of the store; `false`, and nothing told, where it is there.
+    pub async fn tell_deleted(&self, version: &str, cause: &Cause) -> Result<bool, DeployError> {
+        match self.bundles.describe(version).await {
+            Err(BundleStoreError::Unknown { .. }) => {}
+            Ok(_) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        tracing::info!(who = %cause.who, version, "taken out of the bundle store");
+        let told = Told { kind: EventKind::Deleted, from: version.to_owned(), to: String::new() };
+        self.tell_for_sure(&told, cause).await?;
+        Ok(true)
+    }
+
     /// Returns the bundle that the configuration names, every version in the store, and those with a role that are not
     /// there.
     pub(super) async fn all_listed(&self, desired: &Desired) -> Result<Vec<Listed>, DeployError> {

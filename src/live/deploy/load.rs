@@ -54,10 +54,16 @@ pub enum Purpose {
     Trial,
 }
 
-/// Whether one that is loaded already will do.
+/// Whether one that is loaded already will do. A version is its hash; another bundle may by now lie in the place that
+/// the configuration names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    AsIs,
+    /// One that serves under this name will do, so that no change needs a file of what serves on, or brings in what
+    /// nobody asked for.
+    AtHand,
+    /// Only the very one that lies there.
+    OnDisk,
+    /// None will do.
     Anew,
 }
 
@@ -107,9 +113,9 @@ impl Deployer {
         };
         let mut start = ClassifierConfig { workers, ..config.classifier.clone() };
         let at_hand = |work: &Work, content: &Content, start: &ClassifierConfig| {
-            let will_do = |loaded: &&Loaded| loaded.will_do(&bundle, content, start, purpose);
-            let loaded = work.loaded.iter().filter(|_| wanted.freshness == Freshness::AsIs).find(will_do)?;
-            Some(Running { bundle: bundle.clone(), classifier: Some(Arc::clone(&loaded.classifier)) })
+            let may_do = wanted.freshness != Freshness::Anew;
+            let will_do = |loaded: &&Loaded| may_do && loaded.will_do(&bundle, Some(content), start, purpose);
+            Some(work.loaded.iter().find(will_do)?.running())
         };
         let (content, held) = match &bundle.sha256 {
             // What a version is its hash says: where it is loaded, its files are not needed.
@@ -123,6 +129,11 @@ impl Deployer {
                 (content, Some(fetched.held))
             }
             None => {
+                if wanted.freshness == Freshness::AtHand
+                    && let Some(running) = self.serving_as(work, &wanted, &start)
+                {
+                    return Ok(running);
+                }
                 let config = Arc::clone(config);
                 let found = try_off_reactor(move || {
                     let folder = pointer::resolved(&config.classifier)?.bundle;
@@ -185,6 +196,16 @@ impl Deployer {
         Ok(Running { bundle, classifier: Some(classifier) })
     }
 
+    /// Returns the bundle that serves under a name, whatever lies in its place by now, if it will do.
+    fn serving_as(&self, work: &Work, wanted: &ToRun<'_>, start: &ClassifierConfig) -> Option<Running> {
+        let serving = self.live.serving();
+        let serves =
+            |loaded: &Loaded| serving.classifiers().any(|serves| Arc::ptr_eq(serves, &loaded.classifier));
+        let will_do =
+            |loaded: &&Loaded| loaded.will_do(wanted.bundle, None, start, wanted.purpose) && serves(loaded);
+        Some(work.loaded.iter().find(will_do)?.running())
+    }
+
     /// Loads a bundle and fits it to the configuration as if it were to serve; nothing of it stays.
     pub(super) async fn try_bundle(
         &self,
@@ -192,7 +213,7 @@ impl Deployer {
         config: &Arc<Config>,
         bundle: &BundleRef,
     ) -> Result<(), DeployError> {
-        let (purpose, freshness) = (Purpose::Trial, Freshness::AsIs);
+        let (purpose, freshness) = (Purpose::Trial, Freshness::OnDisk);
         let wanted = ToRun { bundle, purpose, freshness, held_to: HeldTo::TheRunning };
         // Also where this replica runs none: others may.
         let running = self.loaded(work, config, wanted).await?;
@@ -233,10 +254,15 @@ impl Deployer {
 }
 
 impl Loaded {
+    fn running(&self) -> Running {
+        Running { bundle: self.bundle.clone(), classifier: Some(Arc::clone(&self.classifier)) }
+    }
+
+    /// Returns whether it is what is meant; without a content, whichever that is.
     fn will_do(
         &self,
         bundle: &BundleRef,
-        content: &Content,
+        content: Option<&Content>,
         start: &ClassifierConfig,
         purpose: Purpose,
     ) -> bool {
@@ -246,8 +272,7 @@ impl Loaded {
             Purpose::Trial => true,
         };
         self.bundle == *bundle
-            && self.content == *content
-            && *content != Content::Unknown
+            && content.is_none_or(|content| self.content == *content && *content != Content::Unknown)
             && (self.device, self.queue_max) == (start.device, start.queue_max)
             && suits
     }
@@ -278,8 +303,9 @@ mod tests {
             held: None,
         };
         let said = format!("{workers:?} sessions, {precedence:?}, for {purpose:?}");
-        assert_eq!(loaded.will_do(&bundle, &content, &start, purpose), expected, "{said}");
-        assert!(!loaded.will_do(&bundle, &Content::Unknown, &start, purpose), "{said}");
+        assert_eq!(loaded.will_do(&bundle, Some(&content), &start, purpose), expected, "{said}");
+        assert_eq!(loaded.will_do(&bundle, None, &start, purpose), expected, "{said}, whatever it is");
+        assert!(!loaded.will_do(&bundle, Some(&Content::Unknown), &start, purpose), "{said}");
     }
 
     #[test]

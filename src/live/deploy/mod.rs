@@ -3,6 +3,7 @@
 //! A change is tried first - the bundle is fetched, verified and loaded, the configuration checked - then written down
 //! for all replicas, then put before requests as one value. What fails on the way changes nothing.
 
+mod assemble;
 mod automatic;
 mod change;
 mod error;
@@ -30,7 +31,7 @@ pub use self::{
 };
 use super::{
     bundles::{BundleStore, Listed},
-    fleet::Keeper,
+    fleet::{Keeper, LIVE_WITHIN},
     rollout::{BundleRef, Desired, Reach, Role},
 };
 use crate::{
@@ -169,6 +170,12 @@ struct Work {
     loaded: Vec<Loaded>,
     /// Versions that have a role and do not serve, so that the cache does not drop them.
     kept: Vec<(BundleRef, Arc<()>)>,
+    /// Up to which count of [`Desired::config_reloads`] this replica has read its configuration.
+    config_reloads: u64,
+    /// Of which count of them it has told that its configuration has to wait for what is wanted.
+    reload_told: Option<u64>,
+    /// Up to which count of [`Desired::default_loads`] it has looked at the bundle that the configuration names.
+    default_loads: u64,
     /// When what failed is to be tried again; `None` where nothing failed.
     again_at: Option<tokio::time::Instant>,
     /// Whether this replica was among the canary's when it last looked.
@@ -184,8 +191,21 @@ struct Standing {
     revision: u64,
     problem: Option<String>,
     config_sha256: String,
+    /// Of the configuration that was read before that one.
+    config_sha256_before: String,
     /// What the rollout waits for.
     waits: Option<String>,
+}
+
+impl Work {
+    /// Notes that the others cannot be heard: for so long after they can be again, silence says nothing.
+    fn be_deaf(&mut self) {
+        self.deaf_until = Some(tokio::time::Instant::now() + LIVE_WITHIN);
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.deaf_until.is_some_and(|until| tokio::time::Instant::now() < until)
+    }
 }
 
 impl fmt::Display for Who {

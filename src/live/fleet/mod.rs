@@ -105,6 +105,8 @@ pub enum EventKind {
     GuardEnded,
     /// The rollout waits for long; `why` says for what.
     RolloutWaits,
+    /// A version was taken out of the bundle store.
+    Deleted,
 }
 
 /// Whether the wanted state could be exchanged.
@@ -160,6 +162,7 @@ pub(super) fn sample_desired(revision: u64) -> Desired {
         staged: Vec::new(),
         retired: Vec::new(),
         config_reloads: 0,
+        default_loads: 0,
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Watching {
     pub active: BundleRef,
     /// With its share of requests, 0 to 1.
     pub canary: Option<(BundleRef, f64)>,
+    /// Whether a canary is wanted, also where this replica runs none of it: it is what is watched then, and the shadow is
+    /// not.
+    pub has_canary_somewhere: bool,
     /// With the router that scores beside the active one; its sessions are its own.
     pub shadow: Option<(BundleRef, Arc<Router>)>,
     /// What the bundle that the configuration names stands for, where it is one of these: another one may lie in its
@@ -220,6 +223,7 @@ impl Watching {
         same_content
             && self.active == other.active
             && self.canary == other.canary
+            && self.has_canary_somewhere == other.has_canary_somewhere
             && shadow(self) == shadow(other)
             && self.since_ms == other.since_ms
             && tiers(self) == tiers(other)
@@ -250,7 +254,7 @@ impl Step {
 
     /// Returns whether the shadow is what is watched.
     fn watches_shadow(&self) -> bool {
-        self.watching.shadow.is_some() && self.watching.canary.is_none()
+        self.watching.shadow.is_some() && !self.watching.has_canary_somewhere
     }
 }
 

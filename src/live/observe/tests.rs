@@ -24,7 +24,7 @@ fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     let mut config = default_config();
     config.rollout.shadow_sample = 1.0;
     config.classifier.cache_entries = 0;
-    config.classifier.wait_max = Duration::from_millis(500);
+    config.classifier.wait_max = PATIENCE;
     // They name intents that the scripted classifier does not have.
     config.rules.clear();
     config.intents.clear();
@@ -59,6 +59,7 @@ fn watching(config: &Arc<Config>, generation: u64) -> Watching {
         config: Arc::clone(config),
         active: BundleRef { name: DEFAULT.into(), sha256: None },
         canary: None,
+        has_canary_somewhere: false,
         shadow: None,
         configured: None,
         since_ms: 0,
@@ -113,7 +114,11 @@ async fn each_side_gets_its_own_counts() {
     let (active, canary) = (router(&config, 2), router(&config, 2).on_trial());
     ask(&observer, &active, 1).await;
     assert_eq!(observer.observed(), Default::default());
-    observer.exchanged(Watching { canary: Some((version("a"), 0.05)), ..watching(&config, 2) });
+    observer.exchanged(Watching {
+        canary: Some((version("a"), 0.05)),
+        has_canary_somewhere: true,
+        ..watching(&config, 2)
+    });
     let by_active = ask(&observer, &active, 3).await;
     let by_canary = ask(&observer, &canary, 2).await;
     observer.feedback(&feedback(&by_active, Verdict::Good));
@@ -138,7 +143,11 @@ async fn each_side_gets_its_own_counts() {
 #[tokio::test]
 async fn completions_count_where_they_were_decided() {
     let (observer, config) = (Observer::default(), config(|_| {}));
-    observer.exchanged(Watching { canary: Some((version("a"), 0.5)), ..watching(&config, 1) });
+    observer.exchanged(Watching {
+        canary: Some((version("a"), 0.5)),
+        has_canary_somewhere: true,
+        ..watching(&config, 1)
+    });
     let prompt = prompt(&config, "Explain to me why the heron nests there");
     let decision = Arc::new(router(&config, 1).on_trial().route(&prompt, None).await.unwrap());
     let answered = |escalated| Ending::Answered {
@@ -170,8 +179,11 @@ async fn completions_count_where_they_were_decided() {
 #[tokio::test]
 async fn another_comparison_begins_with_nothing_and_the_same_goes_on() {
     let (observer, config) = (Observer::default(), config(|_| {}));
-    let canary =
-        |generation, share| Watching { canary: Some((version("a"), share)), ..watching(&config, generation) };
+    let canary = |generation, share| Watching {
+        canary: Some((version("a"), share)),
+        has_canary_somewhere: true,
+        ..watching(&config, generation)
+    };
     let asked = |observer: &Observer| observer.observed().0.asked;
     observer.exchanged(canary(1, 0.05));
     ask(&observer, &router(&config, 1), 2).await;
@@ -234,12 +246,24 @@ async fn beside_a_canary_a_shadow_scores_and_is_not_judged() {
     let (observer, config) = (Observer::default(), config(|_| {}));
     let shadow = Some((version("s"), Arc::new(router(&config, 1))));
     let canary = Some((version("a"), 0.5));
-    observer.exchanged(Watching { shadow, canary, ..watching(&config, 1) });
+    observer.exchanged(Watching { shadow, canary, has_canary_somewhere: true, ..watching(&config, 1) });
     ask(&observer, &router(&config, 1), 2).await;
     ask(&observer, &router(&config, 1).on_trial(), 1).await;
     assert_eq!(scores(&observer, 2).await.len(), 2);
     let (_, watched) = observer.observed();
     assert_eq!((watched.asked, watched.compared), (1, 0));
+}
+
+#[tokio::test]
+async fn beside_a_canary_that_other_replicas_run_a_shadow_is_not_judged_either() {
+    let (observer, config) = (Observer::default(), config(|_| {}));
+    let broken = router_of(&config, 1, Scripted::new(8, 0, |_| Outcome::Failed("broken")));
+    let shadow = Some((version("s"), Arc::new(broken)));
+    observer.exchanged(Watching { shadow, has_canary_somewhere: true, ..watching(&config, 1) });
+    ask(&observer, &router(&config, 1), 3).await;
+    assert_eq!(scores(&observer, 3).await.len(), 3);
+    let (active, watched) = observer.observed();
+    assert_eq!((active.asked, watched), (3, Observed::default()));
 }
 
 #[tokio::test]
@@ -273,7 +297,8 @@ async fn what_a_shadow_says_too_late_counts_against_it() {
 async fn what_does_not_fit_is_dropped_and_the_step_before_is_left() {
     let (observer, config) = (Observer::default(), config(|_| {}));
     // It never answers, so that the first request keeps the thread.
-    let slow = Arc::new(router_of(&config, 1, Scripted::new(8, 0, |_| Outcome::Kept)));
+    let slow = router_of(&config, 1, Scripted::new(8, 0, |_| Outcome::Kept));
+    let slow = Arc::new(slow.waiting(Duration::from_millis(500)));
     let shadow = Some((version("s"), Arc::clone(&slow)));
     observer.exchanged(Watching { shadow, ..watching(&config, 1) });
     let active = router(&config, 1);

@@ -1,6 +1,9 @@
 //! A change of the wanted state -> what is told of it. Pure.
 
-use super::state::{BundleRef, Change, Desired, STAGED_MAX};
+use super::{
+    bundle_ref::BundleRef,
+    state::{Change, Desired, STAGED_MAX},
+};
 use crate::live::fleet::EventKind;
 
 /// What happened, from what to what; who asked for it, when and why is for the caller to add.

@@ -4,55 +4,13 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::guard::{Guard, readable};
-use crate::live::bundles::{NO_SHA256, is_sha256, shown, version_problem};
-
-/// Name of the bundle that the configuration names: `classifier.bundle`, or the one inside the binary. It is never
-/// staged and never removed.
-pub const DEFAULT: &str = "default";
+use super::{
+    bundle_ref::{BundleRef, DEFAULT},
+    guard::{Guard, readable},
+};
 
 /// Bundles that are staged at most; the one that was staged first becomes merely available.
 pub const STAGED_MAX: usize = 16;
-
-/// One bundle by name.
-///
-/// Whatever is read, from a shared store too, is checked: name and SHA-256 become names of folders.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "UncheckedBundleRef")]
-pub struct BundleRef {
-    /// [`DEFAULT`], or a version in the bundle store.
-    pub name: Arc<str>,
-    /// SHA-256 of its manifest, hexadecimal: who loads it finds the same one or refuses. `None` for [`DEFAULT`], which
-    /// may differ from replica to replica.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Arc<str>>,
-}
-
-/// As somebody wrote it.
-#[derive(Deserialize)]
-struct UncheckedBundleRef {
-    name: Arc<str>,
-    #[serde(default)]
-    sha256: Option<Arc<str>>,
-}
-
-impl TryFrom<UncheckedBundleRef> for BundleRef {
-    type Error = String;
-
-    fn try_from(UncheckedBundleRef { name, sha256 }: UncheckedBundleRef) -> Result<Self, String> {
-        if &*name != DEFAULT
-            && let Some(problem) = version_problem(&name)
-        {
-            return Err(format!("bundle {:?}: {problem}", shown(&name)));
-        }
-        match sha256 {
-            Some(sha256) if !is_sha256(&sha256) => {
-                Err(format!("bundle {name}: sha256 {:?}: {NO_SHA256}", shown(&sha256)))
-            }
-            sha256 => Ok(Self { name, sha256 }),
-        }
-    }
-}
 
 /// What all replicas that share a store are to run. Stored as JSON; fields are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +37,9 @@ pub struct Desired {
     /// Counts the times that all replicas were asked to read their configuration again.
     #[serde(default)]
     pub config_reloads: u64,
+    /// Counts the times that [`DEFAULT`] was activated: all replicas look then at what lies in its place by now.
+    #[serde(default)]
+    pub default_loads: u64,
 }
 
 /// A bundle that serves a share.
@@ -175,29 +136,6 @@ pub enum ChangeError {
     Share { share: String },
 }
 
-impl BundleRef {
-    /// Returns the bundle that the configuration names.
-    pub fn configured() -> Self {
-        Self { name: Arc::from(DEFAULT), sha256: None }
-    }
-
-    /// Returns whether the configuration names it.
-    pub fn is_configured(&self) -> bool {
-        &*self.name == DEFAULT
-    }
-
-    /// Returns whether both are one bundle: the same name, or the same content under two names.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.name == other.name || (self.sha256.is_some() && self.sha256 == other.sha256)
-    }
-}
-
-impl fmt::Display for BundleRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
 impl Reach {
     /// Returns the share, whatever it is a share of.
     pub fn share(self) -> f64 {
@@ -255,6 +193,7 @@ impl Desired {
             staged: Vec::new(),
             retired: Vec::new(),
             config_reloads: 0,
+            default_loads: 0,
         }
     }
 
@@ -266,7 +205,12 @@ impl Desired {
             Change::Stage(bundle) => next.stage(bundle)?,
             Change::Shadow(bundle) => next.start_shadow(bundle, at_ms)?,
             Change::Canary(bundle, reach) => next.start_canary(bundle, *reach, at_ms)?,
-            Change::Activate(bundle) => next.activate(bundle, at_ms),
+            Change::Activate(bundle) => {
+                next.activate(bundle, at_ms);
+                if bundle.is_configured() {
+                    next.default_loads = self.default_loads.saturating_add(1);
+                }
+            }
             Change::Promote(bundle, guard) => {
                 next.activate(bundle, at_ms);
                 next.guard = Some(Box::clone(guard));

@@ -363,3 +363,19 @@ proptest! {
         prop_assert_eq!(desired.changed(&Change::Rollback, 0, RETIRED_MAX), Err(ChangeError::NothingToRollBack));
     }
 }
+
+#[test]
+fn who_activates_default_has_all_look_at_what_lies_in_its_place() {
+    let changes = [
+        (Change::Activate(BundleRef::configured()), 1),
+        (Change::Activate(version("a")), 1),
+        (Change::Rollback, 1),
+        (Change::Activate(version("a")), 1),
+        (Change::Activate(BundleRef::configured()), 2),
+    ];
+    let mut desired = Desired::first(0);
+    for (change, expected) in changes {
+        desired = desired.changed(&change, 1, 3).unwrap();
+        assert_eq!(desired.default_loads, expected, "{change:?}");
+    }
+}

@@ -158,6 +158,7 @@ fn kind(kind: EventKind) -> proto::LiveEventKind {
         EventKind::ConfigRefused => proto::LiveEventKind::ConfigRefused,
         EventKind::GuardEnded => proto::LiveEventKind::GuardEnded,
         EventKind::RolloutWaits => proto::LiveEventKind::RolloutWaits,
+        EventKind::Deleted => proto::LiveEventKind::Deleted,
     }
 }
 

@@ -219,6 +219,25 @@ impl proto::admin_service_server::AdminService for AdminGrpc {
         Ok(Response::new(proto::ForgetBundleResponse { change }))
     }
 
+    async fn note_deleted_bundle(
+        &self,
+        request: Request<proto::NoteDeletedBundleRequest>,
+    ) -> Result<Response<proto::NoteDeletedBundleResponse>, Status> {
+        let who = who(&request);
+        let proto::NoteDeletedBundleRequest { version: asked, why } = request.into_inner();
+        let (version, cause) = (version(asked)?, cause(who, why)?);
+        let name = version.clone();
+        let told = self
+            .to_the_end(async move |deployer: Arc<Deployer>| deployer.tell_deleted(&version, &cause).await)
+            .await?;
+        if told {
+            return Ok(Response::new(proto::NoteDeletedBundleResponse {}));
+        }
+        Err(Status::failed_precondition(format!(
+            "bundle {name} is still in the bundle store of this server: was it deleted from another one?"
+        )))
+    }
+
     async fn reload_config(
         &self,
         request: Request<proto::ReloadConfigRequest>,

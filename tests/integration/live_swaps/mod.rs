@@ -27,7 +27,7 @@ use pointsman::{
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::support::{PATIENCE, TestServer, config, onnx::TinyBundle, until};
+use crate::support::{PATIENCE, TestServer, config, onnx::TinyBundle, until, until_within};
 
 /// Who changes things here.
 const OPERATOR: &str = "operator";
@@ -35,6 +35,8 @@ const OPERATOR: &str = "operator";
 const LATENCY_RATIO_MAX: f64 = 1e6;
 /// The same for what is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for a step of a rollout: three windows lie before some, and a shadow has what time others leave it.
+const ROLLOUT_MAX: Duration = Duration::from_secs(300);
 
 /// A configuration in which only the classifier decides, its answers scripted, everything kept as it comes.
 fn plain(sections: &str) -> Config {
@@ -126,7 +128,7 @@ impl World {
     /// Waits for an event of this kind that the rollout made about this version, and returns it.
     async fn event_of_rollout(&self, kind: EventKind, version: &str) -> Event {
         let mut found = None;
-        until(&format!("{kind:?} of {version}"), async || {
+        until_within(ROLLOUT_MAX, &format!("{kind:?} of {version}"), async || {
             let events = self.deployer.events(100).await.events;
             found = events.into_iter().find(|event| {
                 let about = format!("{} {}", event.from, event.to);
@@ -175,6 +177,17 @@ impl Callers {
         ask: impl Fn(usize, usize) -> RouteRequest + Send + Sync + 'static,
         seen: impl Fn(Decision) + Send + Sync + 'static,
     ) -> Self {
+        Self::pausing(Duration::ZERO, server, count, ask, seen)
+    }
+
+    /// The same with a pause after each answer, which leaves a shadow time: all others go before it.
+    fn pausing(
+        pause: Duration,
+        server: &TestServer,
+        count: usize,
+        ask: impl Fn(usize, usize) -> RouteRequest + Send + Sync + 'static,
+        seen: impl Fn(Decision) + Send + Sync + 'static,
+    ) -> Self {
         let (ends, made) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (ask, seen) = (Arc::new(ask), Arc::new(seen));
         let callers = (0..count)
@@ -190,6 +203,9 @@ impl Callers {
                         let answer = service.route(ask(caller, turn)).await.expect("no request fails");
                         seen(answer.into_inner().decision.unwrap());
                         made.fetch_add(1, Ordering::Relaxed);
+                        if !pause.is_zero() {
+                            tokio::time::sleep(pause).await;
+                        }
                     }
                 })
             })

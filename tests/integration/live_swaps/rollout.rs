@@ -35,6 +35,8 @@ use crate::support::{
 };
 
 const CALLERS: usize = 6;
+/// After each answer: some hundred requests a second are more than enough for every window.
+const PAUSE: Duration = Duration::from_millis(10);
 /// More than one of the looks that are made every two seconds fits into it, and into the guard after it.
 const WINDOW: Duration = Duration::from_secs(3);
 /// A look may come so much later than a window ends: two seconds, and what a busy machine adds.
@@ -82,7 +84,7 @@ async fn a_random_head_is_taken_back_within_its_window() {
     let window = Duration::from_secs(60);
     let bundles = [TinyBundle::new("random").random(7)];
     let world = World::start(automatic(window), &bundles).await;
-    let callers = Callers::start(&world.server, CALLERS, mixed, |_| {});
+    let callers = Callers::pausing(PAUSE, &world.server, CALLERS, mixed, |_| {});
     world.change(half("random")).await.unwrap();
     let since_ms = world.desired().await.canary.unwrap().since_ms;
     let event = world.event_of_rollout(EventKind::RolledBack, "random").await;
@@ -98,7 +100,7 @@ async fn a_random_head_is_taken_back_within_its_window() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_one_goes_from_shadow_through_every_step_to_active() {
     let world = World::start(automatic(WINDOW), &[TinyBundle::new("good")]).await;
-    let callers = Callers::start(&world.server, CALLERS, mixed, |_| {});
+    let callers = Callers::pausing(PAUSE, &world.server, CALLERS, mixed, |_| {});
     world.change(Wish::Shadow { version: "good".to_owned() }).await.unwrap();
     let promoted = world.event_of_rollout(EventKind::Promoted, "good").await;
     assert!(promoted.why.contains("scored requests"), "{}", promoted.why);
@@ -163,12 +165,12 @@ async fn one_whose_answers_are_weak_is_taken_back_for_escalations() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_displeases_once_it_is_active_is_taken_back_by_the_guard() {
     // Long enough for a busy machine to hear what is said.
-    let window = 2 * WINDOW;
+    let window = 5 * WINDOW;
     let mut config = automatic(window);
     config.rollout.steps = vec![0.5];
     let world = World::start_logging(config, &[TinyBundle::new("pleasing")]).await;
     let (told, mut decided) = mpsc::channel::<(String, String)>(64);
-    let callers = Callers::start(&world.server, 2, mixed, move |decision| {
+    let callers = Callers::pausing(PAUSE, &world.server, 2, mixed, move |decision| {
         // A sample: what does not fit is not judged.
         let _ = told.try_send((decision.decision_id, decision.bundle_version));
     });
@@ -235,7 +237,7 @@ async fn what_a_replica_promoted_that_is_gone_is_guarded_by_any_other() {
     assert_eq!(store.exchange(seen.revision, &promoted, &[]).await.unwrap(), Exchanged::Done);
     serves_alone(&world, "next").await;
     let (told, mut decided) = mpsc::channel::<String>(64);
-    let callers = Callers::start(&world.server, 2, mixed, move |decision| {
+    let callers = Callers::pausing(PAUSE, &world.server, 2, mixed, move |decision| {
         let _ = told.try_send(decision.decision_id);
     });
     let judging = tokio::spawn({
@@ -260,12 +262,12 @@ async fn what_a_replica_promoted_that_is_gone_is_guarded_by_any_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_without_anything_to_compare_with_says_what_it_waits_for() {
-    let world = World::start(automatic(Duration::from_secs(1)), &[TinyBundle::new("only")]).await;
+    let world = World::start(automatic(Duration::from_secs(5)), &[TinyBundle::new("only")]).await;
     // The one session that there is falls to the canary.
     let reach = Reach::Requests(0.999_999);
     world.change(Wish::Canary { version: "only".to_owned(), reach }).await.unwrap();
     let one = |caller, turn| route(format!("explain simple {caller} {turn}"), "the only session");
-    let callers = Callers::start(&world.server, 2, one, |_| {});
+    let callers = Callers::pausing(PAUSE, &world.server, 2, one, |_| {});
     let event = world.event_of_rollout(EventKind::RolloutWaits, "only").await;
     assert!(event.why.starts_with("all traffic is on the watched bundle"), "{}", event.why);
     assert!(world.deployer.waits().starts_with("all traffic is on"), "{}", world.deployer.waits());

@@ -1,6 +1,7 @@
 //! Three servers on one PostgreSQL and one bundle store: what is asked of one of them holds for all, also for those
 //! that were killed, are cut off or cannot load it. Processes of their own, so that they can be killed.
 
+mod automatic;
 mod canaries;
 mod outages;
 mod reloads;
@@ -29,7 +30,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{faults::process::Process, support::onnx::TinyBundle};
 
-/// What is promised of a fleet, where there is a processor for each of them.
+/// What is promised of a fleet; where others use the machine as well, see [`crate::support::allowed`].
 const REACHES_WITHIN: Duration = Duration::from_secs(5);
 /// A server starts within a second or two; these machines are busy.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
@@ -90,7 +91,7 @@ impl Fleet {
         let rules = if rules.is_empty() { "rules = []" } else { rules };
         format!(
             "{rules}\n\
-             [classifier]\nbundle = \"{}\"\nworkers = 1\ncache_entries = 0\n\
+             [classifier]\nbundle = \"{}\"\nworkers = 1\ncache_entries = 0\nwait_ms_max = 60000\n\
              [bundles]\nstore = \"{}\"\nlatency_ratio_max = 100.0\n\
              [traffic]\npostgres_url = \"env:FLEET_URL\"\npostgres_connections_max = 4\n",
             folder.join("configured").display(),

@@ -24,9 +24,10 @@ use crate::{
     },
 };
 
-/// Seconds, long enough for every case; a long outage is tried by `POINTSMAN_OUTAGE_S=60`, with `--nocapture` to see
-/// its figures.
-const OUTAGE_S: u64 = 5;
+/// Seconds, longer than a replica of which nothing is heard is taken for living (15 s): when the database is back, each
+/// finds the others gone at first. A long outage is tried by `POINTSMAN_OUTAGE_S=60`, with `--nocapture` to see its
+/// figures.
+const OUTAGE_S: u64 = 20;
 /// Of load before and after: each replica looks around every two seconds.
 const AROUND: Duration = Duration::from_secs(3);
 const CALLERS_EACH: usize = 2;

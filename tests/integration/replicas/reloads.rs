@@ -43,6 +43,13 @@ async fn a_reload_by_one_is_followed_by_all() {
     .await;
     let refused = events.iter().find(|event| event.kind() == LiveEventKind::ConfigRefused).unwrap();
     assert!(refused.why.contains("rules[0].tier") && refused.who == "fleet", "{refused:?}");
+    // Which text it was is told of each, and of the wish that all of them follow.
+    let taken: Vec<_> = events.iter().filter(|event| event.kind() == LiveEventKind::ConfigReloaded).collect();
+    assert!(taken.len() >= 2, "{events:?}");
+    for event in taken.into_iter().chain([refused]) {
+        let is_named = |text: &str| text.contains(".toml sha256:");
+        assert!(is_named(&event.from) && is_named(&event.to) && event.from != event.to, "{event:?}");
+    }
     assert_eq!(tier(broken).await, "simple", "the one before serves on");
     within(TOLD_WITHIN, "the difference to be seen", async || {
         let differences = asked.report_of(broken).await.differences;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{FIRST, Fleet, REACHES_WITHIN, Replica, SECOND, TOLD_WITHIN, within};
 use crate::{
     cli::{pointsman, text},
-    support::postgres::shared_database,
+    support::{allowed, postgres::shared_database},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,10 +26,8 @@ async fn an_activation_by_one_reaches_all_replicas() {
         let ((), _) = tokio::join!(reached, fleet.serve(version, TOLD_WITHIN));
         took.push(started.elapsed());
     }
-    took.sort_unstable();
     eprintln!("activations were everywhere after {took:?}");
-    // Another test may just be starting its servers.
-    assert!(took[versions.len() / 2] < REACHES_WITHIN, "{took:?}");
+    assert!(took.iter().all(|took| *took < allowed(REACHES_WITHIN)), "{took:?}");
 
     let events = fleet.replicas[0].events().await;
     let activated = events.iter().filter(|event| event.kind() == LiveEventKind::Activated);
