@@ -2,11 +2,11 @@
 
 mod access;
 mod failure;
+mod patience;
 
-use std::{future::Future, io::IsTerminal, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use clap::Args;
-use indicatif::ProgressBar;
 use tonic::{
     Code, Status,
     metadata::MetadataValue,
@@ -14,11 +14,12 @@ use tonic::{
     transport::Channel,
 };
 
+pub use self::patience::Patience;
 use self::{
     access::{AccessArguments, Destination},
-    failure::{chain, not_answered, not_connected},
+    failure::{chain, is_broken, not_answered, not_connected},
 };
-use super::{CliError, runtime};
+use super::{CliError, runtime, spinner::spinner};
 use crate::{
     config::ServerConfig,
     server::{USER_HEADER, proto::admin_service_client::AdminServiceClient},
@@ -26,14 +27,12 @@ use crate::{
 
 /// One that takes longer is not there.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Longest wait for an answer, which the server has at hand.
-pub const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Longest wait for a change: a version may come from afar, and is loaded beside the one that serves.
-const CHANGE_MAX: Duration = Duration::from_secs(120);
+/// A server that vanished, with its machine or the way to it, is told from one that takes its time: it is asked for a sign
+/// of life, and has so long to give one.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
+const ALIVE_WITHIN: Duration = Duration::from_secs(60);
 /// Room for a report of every budget and tenant that is told.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// How often the spinner turns.
-const SPIN_EVERY: Duration = Duration::from_millis(120);
 
 /// A client that says who calls.
 pub type Client = AdminServiceClient<InterceptedService<Channel, Caller>>;
@@ -133,12 +132,17 @@ impl AdminArguments {
         self.admin.is_some()
     }
 
+    /// Whether anything was typed that is of use only to ask a server.
+    pub fn says_who_asks(&self) -> bool {
+        self.access.is_given()
+    }
+
     /// Asks the server for what it has at hand.
     pub fn ask<T, F>(&self, config: &ServerConfig, call: impl FnOnce(Client) -> F) -> Result<T, CliError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        runtime()?.block_on(self.call(config, ANSWER_MAX, call))
+        runtime()?.block_on(self.call(config, Patience::AtHand, call))
     }
 
     /// Asks the server for a change, and shows on a terminal that it takes its time.
@@ -151,23 +155,44 @@ impl AdminArguments {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let spinner = if std::io::stderr().is_terminal() && !self.json {
-            let spinner = ProgressBar::new_spinner().with_message(doing.to_owned());
-            spinner.enable_steady_tick(SPIN_EVERY);
-            spinner
-        } else {
-            ProgressBar::hidden()
-        };
-        let answer = runtime()?.block_on(self.call(config, CHANGE_MAX, call));
+        self.wait_for(config, Patience::Change, doing, call)
+    }
+
+    /// Asks the server for what takes its time, and shows that on a terminal.
+    pub fn wait_for<T, F>(
+        &self,
+        config: &ServerConfig,
+        patience: Patience,
+        doing: &str,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, CliError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let spinner = spinner(doing);
+        let answer = runtime()?.block_on(self.call(config, patience, call));
         spinner.finish_and_clear();
         answer
     }
 
-    /// Asks the server; the answer is there within `most`.
+    /// Asks the server.
     pub async fn call<T, F>(
         &self,
         config: &ServerConfig,
+        patience: Patience,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, CliError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        self.call_within(patience.most(), config, patience, call).await
+    }
+
+    async fn call_within<T, F>(
+        &self,
         most: Duration,
+        config: &ServerConfig,
+        patience: Patience,
         call: impl FnOnce(Client) -> F,
     ) -> Result<T, CliError>
     where
@@ -182,6 +207,8 @@ impl AdminArguments {
         let mut endpoint = Channel::from_shared(format!("{scheme}://{place}"))
             .map_err(|_| CliError::Usage(format!("--admin {place}: is no address")))?
             .connect_timeout(CONNECT_MAX)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_WITHIN)
             .timeout(most);
         if let Some(tls) = access.tls {
             endpoint = endpoint.tls_config(tls).map_err(|error| nobody(&error.to_string()))?;
@@ -192,10 +219,12 @@ impl AdminArguments {
             Ok(answer) => Ok(answer.into_inner()),
             // The library's own word for its deadline helps nobody.
             Err(status) if status.code() == Code::Cancelled && status.message().contains("Timeout") => {
-                let most_s = most.as_secs();
-                Err(nobody(&format!(
-                    "no answer within {most_s} s; it may still happen: `pointsman bundle events` tells"
-                )))
+                let (most_s, otherwise) = (most.as_secs(), patience.late());
+                Err(CliError::Unanswered(format!("{place}: no answer within {most_s} s; {otherwise}")))
+            }
+            Err(status) if is_broken(&status) => {
+                let (because, otherwise) = (not_answered(&status, encrypted), patience.broken());
+                Err(CliError::Unanswered(format!("{place}: {because}{otherwise}")))
             }
             Err(status) => Err(nobody(&not_answered(&status, encrypted))),
         }
@@ -232,7 +261,13 @@ fn configured(config: &ServerConfig) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
+    use crate::server::proto::GetFleetRequest;
 
     #[track_caller]
     fn check(text: &str, expected: Option<(&str, bool, bool)>) {
@@ -252,5 +287,55 @@ mod tests {
         for bad in ["", "127.0.0.1", "a.internal", "127.0.0.1:0", "user:secret@a:1", "a b:1"] {
             check(bad, None);
         }
+    }
+
+    /// Returns what is said of a server that takes the call and says nothing, or ends the connection.
+    async fn told_of(patience: Patience, answers: impl AsyncFnOnce(TcpStream)) -> CliError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        let serves = async move { answers(listener.accept().await.unwrap().0).await };
+        let admin = AdminArguments {
+            admin: Some(Address { place, encrypted: false }),
+            access: AccessArguments::default(),
+            json: false,
+        };
+        let config = crate::config::default_config().server;
+        let ask = async |mut client: Client| client.get_fleet(GetFleetRequest {}).await;
+        let most = Duration::from_millis(200);
+        let (asked, ()) = tokio::join!(admin.call_within(most, &config, patience, ask), serves);
+        asked.unwrap_err()
+    }
+
+    /// Hangs up as soon as anything was said.
+    async fn rude(mut connection: TcpStream) {
+        let _ = connection.read(&mut [0; 1024]).await;
+    }
+
+    /// Until the caller has given up.
+    async fn silent(mut connection: TcpStream) {
+        let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+    }
+
+    #[tokio::test]
+    async fn a_change_without_an_answer_may_still_happen_and_a_question_may_not() {
+        let events = "`pointsman bundle events`";
+        for (patience, said, unsaid) in [
+            (Patience::Change, events, "--store"),
+            (Patience::Store, "`pointsman bundle list --store`", "may still happen"),
+            (Patience::AtHand, "try again", "may still happen"),
+            (Patience::Check, "changes nothing", events),
+        ] {
+            let error = told_of(patience, silent).await;
+            assert!(matches!(error, CliError::Unanswered(_)), "{error:?}");
+            let told = error.to_string();
+            assert!(told.contains("no answer within 0 s") && told.contains(said), "{told}");
+            assert!(!told.contains(unsaid), "{told}");
+        }
+        let error = told_of(Patience::Change, rude).await;
+        assert!(matches!(error, CliError::Unanswered(_)), "{error:?}");
+        let told = error.to_string();
+        assert!(told.contains("the connection broke") && told.contains(events), "{told}");
+        let told = told_of(Patience::AtHand, rude).await.to_string();
+        assert!(told.contains("the connection broke") && !told.contains(events), "{told}");
     }
 }

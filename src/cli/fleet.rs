@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     CliError,
-    admin::{ANSWER_MAX, AdminArguments},
+    admin::{AdminArguments, Patience},
     columns::{Cell, Columns},
     config_file::ConfigFile,
     print, runtime,
@@ -54,9 +54,9 @@ pub fn run(arguments: &FleetArguments, file: &ConfigFile) -> Result<(), CliError
     let server = file.to_ask(&arguments.admin)?;
     runtime()?.block_on(async {
         loop {
-            let call = arguments
-                .admin
-                .call(&server, ANSWER_MAX, async |mut client| client.get_fleet(GetFleetRequest {}).await);
+            let call = arguments.admin.call(&server, Patience::AtHand, async |mut client| {
+                client.get_fleet(GetFleetRequest {}).await
+            });
             let answer = call.await?;
             match (arguments.admin.json, arguments.watch) {
                 (true, false) => print(&format!("{:#}", json(&answer)))?,

@@ -50,10 +50,12 @@ enum LearningCommand {
 }
 
 const LEGEND: &str = "\
-An offset is added to the logit of the sufficiency that the classifier gives a target's tier;
-the last column says what it makes of 80 %. After +- stands one standard deviation. One at its limit
-(learning.offset_max) moves no further: where the classifier is surer than that outweighs, what was
-learned does not change the choice. docs/learning.md says when.";
+An offset is added to the logit of the sufficiency that the classifier gives a target's tier; the last column says \
+what it makes of 80 %. After +- stands one standard deviation. One at its limit (learning.offset_max) moves no further: \
+where the classifier is surer than that outweighs, what was learned does not change the choice.
+
+Observations are what was learned from. There may be far fewer of them than feedback: each tenant has an allowance, so \
+that none moves an offset alone, and what is beyond it is not learned from. docs/learning.md says how much.";
 
 /// The sufficiency by which an offset is shown to a person.
 const SHOWN_BASE: f64 = 0.8;
@@ -147,7 +149,10 @@ fn written(rows: &[Row]) -> String {
 fn table(rows: &[Row], enabled: bool, now_ms: i64) -> String {
     let mut text = String::new();
     if !enabled {
-        let _ = writeln!(text, "{LABEL}learning is off in this configuration{RESET}");
+        let _ = writeln!(
+            text,
+            "{LABEL}learning is off in this configuration ([learning] enabled): what is shown changes no decision{RESET}"
+        );
     }
     if rows.is_empty() {
         let _ = write!(text, "nothing was learned yet");
@@ -213,7 +218,14 @@ mod tests {
     #[test]
     fn offsets_are_shown() {
         check(&[], true, &["nothing was learned yet"]);
-        check(&[], false, &["learning is off in this configuration", "nothing was learned yet"]);
+        check(
+            &[],
+            false,
+            &[
+                "learning is off in this configuration ([learning] enabled): what is shown changes no decision",
+                "nothing was learned yet",
+            ],
+        );
         check(
             &[
                 row("code", "small", -1.5, 90_000),

@@ -18,6 +18,7 @@ mod route;
 mod serve;
 mod show;
 mod spend;
+mod spinner;
 mod store_away;
 mod targets;
 mod traffic;
@@ -74,7 +75,7 @@ Examples:
   pointsman traffic stats --since 7d
   pointsman traffic export --since 1d --out exports
 
-Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 an incomplete answer (fleet, bundle events).";
+Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 an incomplete answer (fleet, bundle events, traffic status).";
 
 /// For who looks for a command that answers.
 const COMPLETE: &str = "answers come from a server: start `pointsman serve` (or `serve --demo`, which needs no key) and \
@@ -159,6 +160,9 @@ enum CliError {
     /// A running server that should have answered did not.
     #[error("{0}")]
     Admin(String),
+    /// A running server did not answer: whether it did what was asked for is not known.
+    #[error("{0}")]
+    Unanswered(String),
     /// A running server's answer, which was printed, is not the whole one.
     #[error("the answer is incomplete: {0}")]
     Incomplete(&'static str),
@@ -220,6 +224,7 @@ impl CliError {
             | Self::Server(_)
             | Self::Route(_)
             | Self::Admin(_)
+            | Self::Unanswered(_)
             | Self::Store(_)
             | Self::Erase(_)
             | Self::Io { .. }

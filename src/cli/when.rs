@@ -15,7 +15,7 @@ pub struct SpanArguments {
     /// From here on: a time ago (90m, 12h, 1d, 2w), a day of UTC (2026-01-31) or RFC 3339.
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
-    /// Up to here and not beyond, as for --since.
+    /// Before this moment, written as for --since; a day ends before its first moment.
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
 }

@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const USER_BYTES_MAX: usize = 64;
 
 /// How a caller says who he is.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct AccessArguments {
     /// Where the token is that lets you in, env:NAME or file:PATH [default: the first of server.admin.tokens that can be
     /// read here, for this machine and the address of server.admin_listen alone].
@@ -63,6 +63,13 @@ pub struct Access {
 }
 
 impl AccessArguments {
+    /// Whether any of it was typed.
+    pub fn is_given(&self) -> bool {
+        let Self { token, ca, cert, key, allow_plaintext } = self;
+        let files = [ca, cert, key].into_iter().any(Option::is_some);
+        token.is_some() || files || *allow_plaintext
+    }
+
     /// Reads token and certificates.
     pub fn read(&self, config: &ServerConfig, address: &Address) -> Result<Access, CliError> {
         let destination = address.destination(config);

@@ -3,8 +3,8 @@
 use tonic::{Code, Status};
 
 /// What is said of a listener for something else.
-pub const NO_ADMIN_LISTENER: &str =
-    "this is no admin listener: `serve` prints its address after the word admin";
+pub const NO_ADMIN_LISTENER: &str = "this is no admin listener, or that of an older version without this call: `serve` prints its address after the \
+     word admin";
 const NOBODY: &str = "nobody listens there: is `pointsman serve` running? It prints its admin address; name it with \
                       --admin. Does it ask for TLS? Name its CA with --ca";
 const NOT_ACCEPTED: &str = "the server did not accept the client's certificate: name one of a CA that it knows with --cert and --key";
@@ -67,6 +67,11 @@ pub fn not_answered(status: &Status, encrypted: bool) -> String {
         "" => status.code().to_string(),
         message => message.to_owned(),
     }
+}
+
+/// Whether no answer came, and not because the server would not have its caller: it may have done what was asked for.
+pub fn is_broken(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|cause| !is_own_certificate(&chain(cause)))
 }
 
 /// What an HTTP server answers is no message: the library wonders about its first byte, or about what it says of itself.

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::{
     super::{
-        admin::{AdminArguments, Client},
+        admin::{AdminArguments, ChangeArguments, Client, Patience},
         agree::agreed,
+        show::{RESET, WARN},
     },
     CliError, print, runtime,
 };
@@ -17,7 +18,7 @@ use crate::{
         resolved,
         rollout::BundleRef,
     },
-    server::proto::{GetFleetRequest, GetFleetResponse, WantedState},
+    server::proto::{GetFleetRequest, GetFleetResponse, NoteDeletedBundleRequest, WantedState},
 };
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub struct DeleteArguments {
     #[arg(long, conflicts_with = "admin")]
     store: bool,
     #[command(flatten)]
-    admin: AdminArguments,
+    change: ChangeArguments,
 }
 
 const HELP: &str = "\
@@ -43,10 +44,16 @@ use the same bundle store, ask them too: `pointsman bundle list --admin ADDRESS`
 While that log's database is away nothing is deleted: it cannot be told who uses what. In an object store, what a copy
 without its end has left is deleted in the same way; see that nobody is copying it just then.
 
+The server that was asked notes the deletion among its events, with who and --why; with --store nobody does.
+
 Copies in caches stay until they have to make room.";
 
 pub fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), CliError> {
-    let DeleteArguments { version, yes, store: unasked, admin } = arguments;
+    let DeleteArguments { version, yes, store: unasked, change } = arguments;
+    let ChangeArguments { why, admin } = change;
+    if *unasked && !why.is_empty() {
+        return Err(CliError::Usage("--why is for the event, and with --store there is none".to_owned()));
+    }
     if let Some(problem) = version_problem(version) {
         return Err(CliError::Usage(format!("{version:?}: {problem}")));
     }
@@ -81,10 +88,22 @@ pub fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), CliError>
         }
         None => runtime()?.block_on(store.remove_leftovers(version))?,
     }
+    if !unasked {
+        noted(version, why, admin, config);
+    }
     if admin.json {
         return print(&format!("{:#}", json!({"deleted": version, "store": store.name()})));
     }
     print(&format!("bundle {version} is deleted from {}", store.name()))
+}
+
+/// Has the server that was asked note it among its events. What is deleted is deleted, also where that cannot be.
+fn noted(version: &str, why: &str, admin: &AdminArguments, config: &Config) {
+    let asked = NoteDeletedBundleRequest { version: version.to_owned(), why: why.to_owned() };
+    let ask = async |mut client: Client| client.note_deleted_bundle(asked).await;
+    if let Err(error) = admin.wait_for(&config.server, Patience::Store, "noting it", ask) {
+        anstream::eprintln!("{WARN}warning:{RESET} no event says that bundle {version} was deleted: {error}");
+    }
 }
 
 fn refused_if_used(version: &str, admin: &AdminArguments, config: &Config) -> Result<(), CliError> {

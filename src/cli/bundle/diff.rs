@@ -106,7 +106,8 @@ pub struct DiffArguments {
 
 const HELP: &str = "\
 Logged requests, of the last 7 days unless --since says otherwise, are decided again with each bundle and the
-configuration (--config); nobody is called. Texts are those that the log kept. With --shadow nothing is decided again:
+configuration (--config); nobody is called. No server is asked either: this reads the log itself, and fetches
+the bundles. Texts are those that the log kept. With --shadow nothing is decided again:
 what a bundle said as the shadow stands in the log, whatever the policy for texts.
 
 Examples:

@@ -32,7 +32,8 @@ pub fn outcome(version: &str, log: &Log, limit: u64, config: &Config) -> Result<
     }
     let tiers: Vec<Arc<str>> = config.tiers.iter().map(|tier| Arc::clone(&tier.name)).collect();
     let Shadowed { before, intents, after, explored, unknown_tier } = Shadowed::of(&rows, &tiers);
-    if before.is_empty() {
+    let compared = before.len() - explored;
+    if compared == 0 {
         return Err(CliError::Nothing(format!(
             "none of the {} requests that {version} scored can be compared: {explored} were explored, and of \
              {unknown_tier} the configuration lacks the tier that it chose",
@@ -40,8 +41,7 @@ pub fn outcome(version: &str, log: &Log, limit: u64, config: &Config) -> Result<
         )));
     }
     let setting = Setting { name: format!("B {version}"), quality: config.policy.quality, after };
-    let notes =
-        few(before.len()).into_iter().chain(notes(version, &counts, explored, unknown_tier)).collect();
+    let notes = few(compared).into_iter().chain(notes(version, &counts, explored, unknown_tier)).collect();
     Ok(Outcome {
         format: FORMAT,
         pointsman: env!("CARGO_PKG_VERSION"),
@@ -76,7 +76,13 @@ fn notes(version: &str, counts: &Counts, explored: usize, unknown_tier: usize) -
             ),
         ),
         (duplicates, format!("{duplicates} records were in the export twice")),
-        (explored as u64, format!("{explored} requests had been explored: left out")),
+        (
+            explored as u64,
+            format!(
+                "{explored} requests had been explored: they stand in the figures beside the log, and are left out where \
+                 A and B are compared"
+            ),
+        ),
         (
             unknown_tier as u64,
             format!(

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     super::{
-        admin::{AdminArguments, Client},
+        admin::{AdminArguments, Client, Patience},
         columns::{Cell, Columns},
         config_file::ConfigFile,
         show::{ERROR, LABEL, RESET},
@@ -49,7 +49,9 @@ pub fn run(arguments: &ListArguments, file: &ConfigFile) -> Result<(), CliError>
     let as_json = arguments.admin.json;
     if !arguments.store {
         let ask = async |mut client: Client| client.list_bundles(ListBundlesRequest {}).await;
-        let answer = arguments.admin.ask(&file.to_ask(&arguments.admin)?, ask)?;
+        let server = file.to_ask(&arguments.admin)?;
+        let answer =
+            arguments.admin.wait_for(&server, Patience::Store, "looking at the bundle store", ask)?;
         return print(&remote_show::bundles(&answer.bundles, as_json));
     }
     let store = BundleStore::open(&file.whole()?.bundles)?;

@@ -9,8 +9,10 @@ mod list;
 mod named;
 mod remote;
 mod remote_show;
+mod remote_verify;
 mod stage;
 mod verify;
+mod verify_steps;
 mod wait;
 
 use clap::{Args, Subcommand};
@@ -27,6 +29,7 @@ pub struct BundleArguments {
 const EXAMPLES: &str = "\
 Examples:
   pointsman bundle verify onnx/0.4.0
+  pointsman bundle verify 0.4.0 --admin 127.0.0.1:50052  # by that server, beside what serves
   pointsman bundle stage onnx/0.4.0           # copied into the bundle store, verified by the server
   pointsman bundle diff default 0.4.0         # what logged requests would have become
   pointsman bundle shadow 0.4.0
@@ -43,7 +46,7 @@ Examples:
 enum BundleCommand {
     /// Show every version and what it is: active, canary, shadow, staged, retired.
     List(list::ListArguments),
-    /// Check a bundle as before serving it: manifest, files, signature, graph, golden samples, configuration.
+    /// Check a bundle: manifest, files, signature, graph, golden samples, configuration; with --admin, have a server do it.
     Verify(verify::VerifyArguments),
     /// Copy a bundle into the bundle store, and have a running server verify it and keep it ready.
     Stage(stage::StageArguments),
@@ -58,7 +61,7 @@ enum BundleCommand {
 pub fn run(arguments: &BundleArguments, file: &ConfigFile) -> Result<(), CliError> {
     match &arguments.command {
         BundleCommand::List(list) => list::run(list, file),
-        BundleCommand::Verify(verify) => verify::run(verify, file.whole()?),
+        BundleCommand::Verify(verify) => verify::run(verify, file),
         BundleCommand::Stage(stage) => stage::run(stage, file),
         BundleCommand::Delete(delete) => delete::run(delete, &file.whole()?),
         BundleCommand::Diff(diff) => diff::run(diff, file.whole()?),

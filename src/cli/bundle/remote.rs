@@ -110,7 +110,7 @@ pub struct EventsArguments {
 }
 
 /// Reads a version's name; what the server would not know what to do with is told here.
-fn version(text: &str) -> Result<String, String> {
+pub fn version(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("is empty: `pointsman bundle list` shows every version".to_owned());
     }
@@ -202,7 +202,7 @@ pub struct NotStaged {
     pub reason: Reason,
 }
 
-/// Why a version was not staged.
+/// Why a version was not staged, or did not pass its check.
 #[derive(Debug, Clone, Copy)]
 pub enum Reason {
     /// It will not do, wherever it is tried or only there; `None`: for a reason that this program does not know.
@@ -211,12 +211,15 @@ pub enum Reason {
     UnknownBundle,
     /// The server has a better use for it already.
     Role,
-    /// Anything else, also where no server answered.
+    /// It was asked for, and no answer came: the server may still be at it, or done.
+    Unanswered,
+    /// Anything else, also where no server was reached.
     Other,
 }
 
 impl Reason {
-    fn of(status: &tonic::Status) -> Self {
+    /// Reads what the server gave as its reason.
+    pub fn of(status: &tonic::Status) -> Self {
         let details = status.get_error_details();
         let Some(info) = details.error_info() else { return Self::Other };
         match info.reason.as_str() {
@@ -241,7 +244,10 @@ pub fn stage(version: String, change: &ChangeArguments, server: &ServerConfig) -
         }
         answer
     });
-    let answer = answer.map_err(|error| NotStaged { error, reason })?;
+    let answer = answer.map_err(|error| {
+        let is_unanswered = matches!(error, CliError::Unanswered(_));
+        NotStaged { error, reason: if is_unanswered { Reason::Unanswered } else { reason } }
+    })?;
     let told = Made { admin, server, wait: None }.tell(answer.change);
     told.map_err(|error| NotStaged { error, reason: Reason::Other })
 }

@@ -119,6 +119,7 @@ fn kind(kind: LiveEventKind) -> (&'static str, Style) {
         LiveEventKind::ConfigRefused => ("config_refused", ERROR),
         LiveEventKind::GuardEnded => ("guard_ended", GOOD),
         LiveEventKind::RolloutWaits => ("rollout_waits", WARN),
+        LiveEventKind::Deleted => ("deleted", LABEL),
     }
 }
 

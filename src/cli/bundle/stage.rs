@@ -27,7 +27,7 @@ pub struct StageArguments {
     /// The bundle's folder, or a version that is in the bundle store already.
     #[arg(value_name = "PATH|VERSION")]
     bundle: PathBuf,
-    /// Only copy; no running server is asked.
+    /// Only copy; no running server is asked, and no event says so.
     #[arg(long)]
     copy_only: bool,
     #[command(flatten)]
@@ -115,6 +115,10 @@ fn what_of_the_copy(
         Reason::Role => {
             format!("bundle {bundle} is in {place}, and has its role already: `pointsman bundle list`")
         }
+        Reason::Unanswered => format!(
+            "bundle {bundle} is in {place}; whether it is staged `pointsman bundle list` tells, when the server is done \
+             with it"
+        ),
         Reason::Other => format!(
             "bundle {bundle} is in {place}, and not staged yet: `pointsman bundle stage {bundle}` has a server verify it"
         ),

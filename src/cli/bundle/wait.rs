@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
+
 use super::super::{
     CliError,
-    admin::{ANSWER_MAX, AdminArguments},
+    admin::{AdminArguments, Client, Patience},
     runtime,
+    show::{LABEL, RESET},
+    spinner::spinner,
 };
 use crate::{
     config::ServerConfig,
@@ -19,8 +23,11 @@ pub const WAIT_S: &str = "120";
 pub const WAIT_S_MAX: u64 = 3600;
 /// How often the server is asked: replicas say what is new every two seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Replicas that are named; of a large fleet the rest is counted.
+const BEHIND_TOLD_MAX: usize = 5;
 
-/// Waits until every live replica has applied a revision, or one after it; returns how many these are.
+/// Waits until every live replica has applied a revision, or one after it; returns how many these are. Says on stderr
+/// meanwhile which do not, whenever that is news.
 pub fn for_all(
     admin: &AdminArguments,
     server: &ServerConfig,
@@ -29,9 +36,10 @@ pub fn for_all(
 ) -> Result<usize, CliError> {
     runtime()?.block_on(async {
         let until = Instant::now() + most;
+        let mut news = News::default();
         loop {
-            let call =
-                admin.call(server, ANSWER_MAX, async |mut client| client.get_fleet(GetFleetRequest {}).await);
+            let ask = async |mut client: Client| client.get_fleet(GetFleetRequest {}).await;
+            let call = admin.call(server, Patience::AtHand, ask);
             // A server that does not answer now may do so again.
             let waits = match call.await {
                 Ok(fleet) => match following(&fleet, revision) {
@@ -40,6 +48,7 @@ pub fn for_all(
                 },
                 Err(error) => error.to_string(),
             };
+            news.tell(&waits);
             if Instant::now() >= until {
                 let most_s = most.as_secs();
                 return Err(CliError::Admin(format!(
@@ -49,6 +58,36 @@ pub fn for_all(
             tokio::time::sleep(LOOK_EVERY).await;
         }
     })
+}
+
+/// What is waited for, as it was last said.
+#[derive(Default)]
+struct News {
+    said: String,
+    spinner: Option<ProgressBar>,
+}
+
+impl News {
+    fn tell(&mut self, waits: &str) {
+        if self.said == waits {
+            return;
+        }
+        waits.clone_into(&mut self.said);
+        let spinner = self.spinner.get_or_insert_with(|| spinner("waiting"));
+        if spinner.is_hidden() {
+            anstream::eprintln!("{LABEL}waiting{RESET}  {waits}");
+        } else {
+            spinner.set_message(format!("waiting: {waits}"));
+        }
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
 }
 
 /// Returns how many live replicas there are, if all of them run this revision; else which do not.
@@ -69,7 +108,12 @@ fn following(fleet: &GetFleetResponse, revision: u64) -> Result<usize, String> {
             (problem, _) => Some(format!("{host} {process_id}: {problem}")),
         }
     });
-    let behind: Vec<String> = behind.collect();
+    let mut behind: Vec<String> = behind.collect();
+    let more = behind.len().saturating_sub(BEHIND_TOLD_MAX);
+    if more > 0 {
+        behind.truncate(BEHIND_TOLD_MAX);
+        behind.push(format!("and {more} more"));
+    }
     match (live.len(), behind.is_empty()) {
         (0, _) => Err("no replica has said anything lately".to_owned()),
         (live, true) => Ok(live),
@@ -112,6 +156,9 @@ mod tests {
         check(&fleet(vec![gone]), Err("no replica has said anything lately"));
         let hindered = ReplicaReport { problem: "no memory".to_owned(), ..replica(5) };
         check(&fleet(vec![replica(5), hindered]), Err("a 7: no memory"));
+        let many = vec![replica(4); BEHIND_TOLD_MAX + 2];
+        let told = following(&fleet(many), 5).unwrap_err();
+        assert!(told.ends_with("; a 7 is at revision 4 of 5; and 2 more"), "{told}");
         let store_away = Some(StoreAway { why: "gone".to_owned(), ..StoreAway::default() });
         let away = GetFleetResponse { store_away, ..fleet(vec![replica(5)]) };
         check(&away, Err("the store that they share is away: gone"));

@@ -12,11 +12,12 @@ use super::{
         show::{RESET, WARN},
     },
     open,
+    progress::{DeletionProgress, rows},
 };
 use crate::{
     config::Config,
     traffic::{
-        erase::{Erased, erase},
+        erase::{Erased, SpoolErased, erase},
         store::{Deleted, Whose},
         text::TextKeeper,
     },
@@ -37,10 +38,17 @@ pub struct DeleteArguments {
 }
 
 const HELP: &str = "\
-Records and feedback are gone from the store, with what the file keeps in free pages, and from the
-spool. Exports, backups, broken files that were moved aside and refused-feedback.jsonl in the spool are not touched: delete there what
-you made. What a running server still holds back, for a moment or while the store is down, lands
-afterwards: delete again when it has.";
+Records and feedback are gone from the store, with what the file keeps in free pages, and from the spool. SQLite \
+writes its whole file anew for that, and servers write to their spool meanwhile; PostgreSQL vacuums its tables. On a \
+large store that takes minutes.
+
+Exports, backups, broken files that were moved aside and refused-feedback.jsonl in the spool are not touched: delete \
+there what you made. What a running server still holds back, for a moment or while the store is down, lands \
+afterwards: delete again when it has.
+
+Examples:
+  pointsman traffic delete --tenant acme
+  pointsman traffic delete --tenant acme --session s-17 --yes";
 
 pub async fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), CliError> {
     let what = match &arguments.session {
@@ -55,12 +63,20 @@ pub async fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), Cli
     {
         return print("nothing was deleted");
     }
-    let Erased { store: Deleted { records, feedback }, spool, set_aside } =
-        erase(&config.traffic, &store, &whose(arguments, config)).await?;
+    let progress = DeletionProgress::begin();
+    let erased = erase(&config.traffic, &store, &whose(arguments, config), &|at| progress.tell(at)).await;
+    progress.clear();
+    let Erased { store: deleted, spool, set_aside } = erased?;
     let spooled = match spool.entries {
         0 => String::new(),
+        1 => ", 1 entry of the spool".to_owned(),
         entries => format!(", {entries} entries of the spool"),
     };
+    if deleted == Deleted::default() && spool == SpoolErased::default() {
+        anstream::eprintln!(
+            "{WARN}warning:{RESET} nothing was found: names of tenants and sessions are compared exactly"
+        );
+    }
     let warn = |path: &Path, why: &str| anstream::eprintln!("{WARN}warning:{RESET} {} {why}", path.display());
     for path in &spool.locked {
         warn(
@@ -74,10 +90,7 @@ pub async fn run(arguments: &DeleteArguments, config: &Config) -> Result<(), Cli
     for path in &set_aside {
         warn(path, "is a broken file that was moved aside: it may hold the same, and was not touched");
     }
-    print(&format!(
-        "deleted {records} records and {feedback} pieces of feedback{spooled} of {what}; exports and backups are not \
-         touched"
-    ))
+    print(&format!("deleted {}{spooled} of {what}; exports and backups are not touched", rows(deleted)))
 }
 
 /// Returns every name under which the data may stand: where a policy keeps no names, sessions are hashed.

@@ -10,7 +10,8 @@ use super::{
         when::{SpanArguments, shown},
     },
     open,
-    pages::{Pages, tell_unreadable},
+    pages::{Pages, end_ms, tell_unreadable},
+    progress::counted,
 };
 use crate::{
     config::Config,
@@ -46,13 +47,12 @@ enum FormatName {
 }
 
 const HELP: &str = "\
-Files go to one folder a day (day=2026-01-31) under names that no other export has; nothing is
-overwritten, and a file is seen only when it is whole. An export that fails takes its files back.
-Where spans overlap, a decision_id stands in several files.
+Files go to one folder a day (day=2026-01-31) under names that no other export has; nothing is overwritten, and a \
+file is seen only when it is whole. An export that fails takes its files back. Where spans overlap, a decision_id \
+stands in several files.
 
-Keys for object stores come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-AWS_REGION, AWS_ENDPOINT; GOOGLE_SERVICE_ACCOUNT; AZURE_STORAGE_ACCOUNT_NAME,
-AZURE_STORAGE_ACCOUNT_KEY and so on.
+Keys for object stores come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT; \
+GOOGLE_SERVICE_ACCOUNT; AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY and so on.
 
 Examples:
   pointsman traffic export --since 1d --out exports
@@ -72,9 +72,7 @@ pub async fn run(arguments: &ExportArguments, config: &Config) -> Result<(), Cli
     let tenant = arguments.tenant.clone();
     let mut selection = Selection { from_ms: span.from_ms, until_ms: span.until_ms, tenant };
     if selection.until_ms.is_none() {
-        // An end that stands still, also after a clock that was ahead.
-        let newest = store.newest_ms(&selection, 0).await?.unwrap_or(now_ms);
-        selection.until_ms = Some(newest.max(now_ms).saturating_add(1));
+        selection.until_ms = Some(end_ms(&store, arguments.tenant.as_deref(), now_ms).await?);
     }
     let format = match arguments.format {
         FormatName::Parquet => Format::Parquet,
@@ -131,8 +129,4 @@ fn tell(summary: &Summary, destination: &Destination, selection: &Selection) -> 
     }
     let (rows, files) = (counted(rows, "record"), counted(files, "file"));
     print(&format!("{rows} in {files}, {}, to {destination}", HumanBytes(bytes)))
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -4,8 +4,10 @@
 
 mod delete;
 mod export;
+mod follow;
 mod line;
 mod pages;
+mod progress;
 mod stats;
 mod stats_table;
 mod status;
@@ -13,10 +15,14 @@ mod tail;
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, print, runtime};
-use crate::{config::Config, traffic::store::Store};
+use super::{CliError, print, runtime, spinner::spinner};
+use crate::{
+    config::Config,
+    traffic::store::{Store, StoreError},
+};
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct TrafficArguments {
     #[command(subcommand)]
     command: TrafficCommand,
@@ -34,9 +40,20 @@ enum TrafficCommand {
     Delete(delete::DeleteArguments),
     /// Bring the store's schema up to date; makes the store where there is none.
     Migrate,
-    /// Show what the store holds.
+    /// Show what the store holds, and what waits for it on local disk.
     Status(status::StatusArguments),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  pointsman traffic status
+  pointsman traffic stats --since 7d
+  pointsman traffic tail --follow
+  pointsman traffic export --since 1d --out exports
+  pointsman traffic delete --tenant acme --session s-17
+
+Which store it is stands in the configuration ([traffic]) that the server has: give the same --config.
+Without one it is traffic.sqlite in the state folder of the user. docs/traffic.md says more.";
 
 pub fn run(arguments: &TrafficArguments, config: &Config) -> Result<(), CliError> {
     config.traffic.readable()?;
@@ -51,12 +68,15 @@ pub fn run(arguments: &TrafficArguments, config: &Config) -> Result<(), CliError
     }
 }
 
-async fn open(config: &Config) -> Result<Store, CliError> {
-    Ok(Store::open_existing(&config.traffic.store).await?)
+async fn open(config: &Config) -> Result<Store, StoreError> {
+    Store::open_existing(&config.traffic.store).await
 }
 
 async fn migrate(config: &Config) -> Result<(), CliError> {
-    let added = Store::migrate(&config.traffic.store).await?;
+    let spinner = spinner("bringing the schema up to date");
+    let added = Store::migrate(&config.traffic.store).await;
+    spinner.finish_and_clear();
+    let added = added?;
     let versions: Vec<String> = added.iter().map(ToString::to_string).collect();
     print(&match added.len() {
         0 => "the schema is up to date".to_owned(),

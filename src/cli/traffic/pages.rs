@@ -4,9 +4,12 @@ use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::{
-    CliError,
-    show::{RESET, WARN},
+use super::{
+    super::{
+        CliError,
+        show::{RESET, WARN},
+    },
+    progress::counted,
 };
 use crate::traffic::{
     now_ms,
@@ -31,6 +34,16 @@ impl<'a> Pages<'a> {
         Self { store, selection, after: None, progress: None, rows: 0 }
     }
 
+    /// The same without a bar, between lines that are printed.
+    pub fn unseen(store: &'a Store, selection: Selection) -> Self {
+        Self { progress: Some(ProgressBar::hidden()), ..Self::new(store, selection) }
+    }
+
+    /// Begins after this place.
+    pub fn after(self, place: Cursor) -> Self {
+        Self { after: Some(place), ..self }
+    }
+
     /// Returns the next records; empty at the end.
     pub async fn next(&mut self) -> Result<Vec<Logged>, CliError> {
         let page = self.store.page(&self.selection, self.after, PAGE_ROWS).await?;
@@ -52,13 +65,23 @@ impl<'a> Pages<'a> {
     }
 }
 
+/// Returns the end of a span that was given none, one that stands still: after now, and after the newest record, whose
+/// clock may have been ahead.
+pub async fn end_ms(store: &Store, tenant: Option<&str>, now_ms: i64) -> Result<i64, CliError> {
+    let of_tenant = Selection { tenant: tenant.map(str::to_owned), ..Selection::default() };
+    let newest = store.newest_ms(&of_tenant, 0).await?.unwrap_or(now_ms);
+    Ok(newest.max(now_ms).saturating_add(1))
+}
+
 /// Says how many rows could not be read, where there are any.
 pub fn tell_unreadable(store: &Store) {
     match store.unreadable() {
         0 => {}
         rows => anstream::eprintln!(
-            "{WARN}warning:{RESET} {rows} rows of {} cannot be read and were passed over",
-            store.name()
+            "{WARN}warning:{RESET} {} of {} cannot be read and {} passed over",
+            counted(rows as u64, "row"),
+            store.name(),
+            if rows == 1 { "was" } else { "were" }
         ),
     }
 }

@@ -274,7 +274,9 @@ fn dollars(usd: f64) -> String {
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+    // What rounds to nothing has no sign: adding 0 takes it away.
+    let shown = |share: f64| format!("{:.1} %", (share * 1000.0).round() / 10.0 + 0.0);
+    share.map_or_else(|| "-".to_owned(), shown)
 }
 
 /// Three digits that count, from microseconds to minutes.
@@ -346,6 +348,13 @@ mod tests {
             Look::Terminal,
             &["by day      2026-01-27 to 2026-01-30, lowest and highest", "requests    ▅  █ 4 to 8"],
         );
+    }
+
+    #[test]
+    fn a_share_that_rounds_to_nothing_has_no_sign() {
+        let shown = [-0.000_4, 0.000_4, -0.25, 1.0].map(|share| percent(Some(share)));
+        assert_eq!(shown, ["0.0 %", "0.0 %", "-25.0 %", "100.0 %"]);
+        assert_eq!(percent(None), "-");
     }
 
     #[test]
