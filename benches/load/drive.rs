@@ -42,6 +42,8 @@ const INTERIM_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Cell {
     pub name: String,
+    /// What the server does that others of the run do not.
+    pub mark: &'static str,
     pub groups: Vec<Group>,
     pub warm_up: Duration,
     pub measure: Duration,

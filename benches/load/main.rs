@@ -5,6 +5,9 @@
 //! Client and server share the machine's cores unless `--address` names another machine: the
 //! figures are then what the machine does for both, not what the server alone could do.
 
+#[path = "../bundles/mod.rs"]
+mod bundles;
+mod compare;
 mod drive;
 #[path = "../measure/mod.rs"]
 mod measure;
@@ -18,6 +21,7 @@ use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use clap::{Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
+use compare::Ratio;
 use drive::{Arrivals, Ask, Cell, Group};
 use measure::process::ProcessError;
 use report::Report;
@@ -94,6 +98,10 @@ struct Arguments {
     /// Connections that the clients share [default: one a client, at most 8].
     #[arg(long, value_parser = count)]
     connections: Option<usize>,
+    /// Highest ratio of 99th percentiles, with what is measured by "both" and without, as the median of the rounds, of
+    /// which one is too few. Above it, or where a call failed, the exit code is 1.
+    #[arg(long, value_name = "RATIO", requires = "spawn", value_parser = ratio)]
+    p99_ratio_max: Option<f64>,
     /// Print JSON lines instead of a table.
     #[arg(long)]
     json: bool,
@@ -178,8 +186,13 @@ fn main() -> ExitCode {
         anstream::println!("{HINT}");
         return ExitCode::SUCCESS;
     }
+    if arguments.p99_ratio_max.is_some() && ![arguments.traffic, arguments.shadow].contains(&Either::Both) {
+        anstream::eprintln!("load: --p99-ratio-max needs --traffic both or --shadow both");
+        return ExitCode::from(2);
+    }
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         // A plain `cargo bench` runs every bench, with or without a server.
         Err(LoadError::Server { .. }) if !named => {
             anstream::println!("{HINT}");
@@ -192,21 +205,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), LoadError> {
+/// Returns whether ratios are no higher than they may be, and nothing failed, where that was asked.
+fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let servers = servers::servers(arguments)?;
     let texts = Arc::new(Texts::new());
     let mut report = Report::new(arguments.json);
     let outcome = (0..arguments.rounds).try_for_each(|_| {
         cells(arguments).into_iter().try_for_each(|cell| {
             servers.iter().try_for_each(|server| {
-                let cell = Cell { name: format!("{}{}", cell.name, server.mark), ..cell.clone() };
+                let cell = Cell { mark: server.mark, ..cell.clone() };
                 drive::run(&cell, &server.endpoint, &texts, server.process, &mut report)
             })
         })
     });
     // What was measured before a server went away is worth its line.
-    report.finish();
-    outcome
+    let ratios = report.finish();
+    outcome?;
+    let Some(most) = arguments.p99_ratio_max else { return Ok(true) };
+    let is_within = |ratio: &Ratio| ratio.p99 <= most;
+    Ok(!ratios.is_empty() && ratios.iter().all(is_within) && !report.has_failed())
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, LoadError> {
@@ -229,6 +246,7 @@ fn cells(arguments: &Arguments) -> Vec<Cell> {
     };
     let cell = |name: &str, groups| Cell {
         name: name.to_owned(),
+        mark: "",
         groups,
         warm_up: Duration::from_secs(arguments.warmup),
         measure: Duration::from_secs(arguments.seconds),
@@ -273,6 +291,11 @@ fn count(text: &str) -> Result<usize, String> {
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.1..=1000.0).contains(ratio));
+    ratio.ok_or_else(|| "expected a number from 0.1 to 1000".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

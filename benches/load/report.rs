@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    compare::{Ratio, Sample, ratios},
     drive::{Arrivals, Cell},
     measure::{print_json, process::Usage, table::table},
     tally::{Kind, Outcomes, Tally},
@@ -46,6 +47,8 @@ pub struct Span {
 #[derive(Debug, Clone, Serialize)]
 struct Row {
     path: String,
+    #[serde(rename = "with")]
+    mark: &'static str,
     tokens: Option<usize>,
     mode: &'static str,
     clients: usize,
@@ -103,6 +106,7 @@ impl Report {
             format!("; server {cores:.2} cores, RSS {rss_mb:.0} MB")
         });
         for (path, _, kind, group) in paths(cell) {
+            let path = path + cell.mark;
             let figures = Figures::of(&tallies[group].take_interval(kind), time);
             let (clients, to_s) = (clients(cell, group), span.to.as_secs());
             if self.json {
@@ -143,18 +147,33 @@ impl Report {
         self.rows.append(&mut rows);
     }
 
-    /// Prints the table, and what went wrong.
-    pub fn finish(&self) {
+    /// Returns whether a call failed.
+    pub fn has_failed(&self) -> bool {
+        self.rows.iter().any(|row| row.figures.failed > 0)
+    }
+
+    /// Prints the table, what went wrong, and how servers compare; returns the latter.
+    pub fn finish(&self) -> Vec<Ratio> {
+        let samples: Vec<Sample> = self.rows.iter().map(Row::sample).collect();
+        let ratios = ratios(&samples);
         if self.json {
-            return;
+            ratios.iter().for_each(print_json);
+            return ratios;
         }
         let cells: Vec<[String; COLUMNS.len()]> = self.rows.iter().map(Row::cells).collect();
         anstream::println!("{}", table(COLUMNS, &cells, &LEFT));
         for row in &self.rows {
             for (why, count) in &row.errors {
-                anstream::println!("{} with {} clients: {count} x {why}", row.path, row.clients);
+                anstream::println!("{} with {} clients: {count} x {why}", row.name(), row.clients);
             }
         }
+        for Ratio { row, with, rounds, p50, p90, p99, p99_range: [lowest, highest] } in &ratios {
+            anstream::println!(
+                "{row}: {with} / without, medians of {rounds} rounds: p50 {p50:.2}, p90 {p90:.2}, p99 {p99:.2} \
+                 ({lowest:.2} to {highest:.2})"
+            );
+        }
+        ratios
     }
 }
 
@@ -210,6 +229,7 @@ impl Row {
         let Outcomes { errors, sources, .. } = outcomes;
         Self {
             path,
+            mark: cell.mark,
             tokens,
             mode,
             clients,
@@ -223,12 +243,23 @@ impl Row {
         }
     }
 
+    fn name(&self) -> String {
+        format!("{}{}", self.path, self.mark)
+    }
+
+    fn sample(&self) -> Sample {
+        let Self { path, mark, tokens, mode, clients, figures, .. } = self;
+        let tokens = tokens.map_or_else(String::new, |tokens| format!(", {tokens} tokens"));
+        let Figures { p50_ms, p90_ms, p99_ms, .. } = *figures;
+        Sample { row: format!("{path}{tokens}, {mode}, {clients} clients"), mark, p50_ms, p90_ms, p99_ms }
+    }
+
     fn cells(&self) -> [String; COLUMNS.len()] {
         let ms = |value: f64| format!("{value:.3}");
         let known = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let Figures { requests_per_s, p50_ms, p90_ms, p99_ms, p999_ms, max_ms, failed } = self.figures;
         [
-            self.path.clone(),
+            self.name(),
             known(self.tokens.map(|tokens| tokens.to_string())),
             self.mode.to_owned(),
             self.clients.to_string(),

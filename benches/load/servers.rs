@@ -11,18 +11,12 @@ use tempfile::TempDir;
 use tonic::transport::Endpoint;
 
 use crate::{
-    Arguments, DEFAULT_ADDRESS, LoadError, drive, endpoint,
+    Arguments, DEFAULT_ADDRESS, LoadError, bundles, drive, endpoint,
     measure::{
         process::{Process, SpawnedServer},
         runtime,
     },
 };
-
-/// Beside the active bundle where none is named: the same work once more.
-const SHIPPED_BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx");
-/// Names the version in a folder of them.
-const POINTER: &str = "default";
-const MANIFEST: &str = "manifest.json";
 
 /// Who is loaded.
 pub struct Loaded {
@@ -87,18 +81,10 @@ struct Shadow {
 
 fn shadowing(arguments: &Arguments, folder: &Path) -> Result<Shadow, LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
-    let bundle = arguments.shadow_bundle.clone().map_or_else(shipped, Ok)?;
-    let manifest = fs::read(bundle.join(MANIFEST)).map_err(io("reading the shadow's manifest"))?;
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest)
-        .map_err(|error| io("reading the shadow's manifest")(error.into()))?;
-    let version = manifest["version"].as_str().unwrap_or_default().to_owned();
+    let bundle = arguments.shadow_bundle.clone().map_or_else(bundles::shipped, Ok);
+    let bundle = bundle.map_err(io("finding the shipped bundle"))?;
     let store = folder.join("bundles");
-    let target = store.join(&version);
-    fs::create_dir_all(&target).map_err(io("making a bundle store"))?;
-    for file in fs::read_dir(&bundle).map_err(io("reading the shadow"))? {
-        let file = file.map_err(io("reading the shadow"))?;
-        fs::copy(file.path(), target.join(file.file_name())).map_err(io("copying the shadow"))?;
-    }
+    let version = bundles::copy(&bundle, &store, None).map_err(io("copying the shadow"))?;
     let own = match &arguments.config {
         Some(path) => fs::read_to_string(path).map_err(io("reading the configuration"))?,
         None => String::new(),
@@ -108,14 +94,6 @@ fn shadowing(arguments: &Arguments, folder: &Path) -> Result<Shadow, LoadError> 
     let config = folder.join("pointsman.toml");
     fs::write(&config, text).map_err(io("writing the configuration"))?;
     Ok(Shadow { config, version })
-}
-
-/// Returns the folder of the bundle that is inside the binary.
-fn shipped() -> Result<PathBuf, LoadError> {
-    let versions = Path::new(SHIPPED_BUNDLE);
-    let name = fs::read_to_string(versions.join(POINTER));
-    let name = name.map_err(|error| LoadError::Io { what: "finding the shipped bundle", error })?;
-    Ok(versions.join(name.trim()))
 }
 
 fn start_shadow(admin: &str, version: String) -> Result<(), LoadError> {

@@ -89,6 +89,7 @@ fn watching(serving: &Serving, shadow_sample: f64) -> Watching {
         config: Arc::new(config),
         active: serving.active.bundle.clone(),
         canary,
+        has_canary_somewhere: serving.canary.is_some(),
         shadow: shadow.map(|shadow| (shadow.bundle.clone(), Arc::clone(&shadow.router))),
         configured: None,
         since_ms: 0,

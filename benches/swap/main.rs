@@ -1,8 +1,10 @@
 //! Exchanges bundles and configurations under full load, and prints what callers notice: failed calls, decisions that
 //! mix two states, latency beside an undisturbed run, and memory before and after.
 //!
-//! `cargo bench --bench swap -- --spawn target/release/pointsman --bundle onnx/0.2.0 --bundle DIR`
+//! `cargo bench --bench swap -- --spawn target/release/pointsman`
 
+#[path = "../bundles/mod.rs"]
+mod bundles;
 mod clients;
 #[allow(dead_code, reason = "other benches print tables")]
 #[path = "../measure/mod.rs"]
@@ -44,7 +46,8 @@ struct Arguments {
     /// Start this server binary on free ports, and stop it at the end.
     #[arg(long, value_name = "PATH")]
     spawn: Option<PathBuf>,
-    /// Bundles that are activated in turn, at least two of different versions.
+    /// Bundles that are activated in turn, at least two of different versions [default: the shipped one, and the same
+    /// under another version].
     #[arg(long, value_name = "FOLDER")]
     bundle: Vec<PathBuf>,
     /// Callers of Route, each waiting for its answer; half of what they ask needs the classifier.
@@ -53,7 +56,13 @@ struct Arguments {
     /// Exchanges of the bundle, and reloads of the configuration beside them.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     exchanges: u16,
-    /// Seconds of the undisturbed run before, and at most of pauses between exchanges.
+    /// Highest ratio of the 99th percentiles with exchanges and without; above it the exit code is 1.
+    #[arg(long, value_name = "RATIO", default_value = "2")]
+    p99_ratio_max: f64,
+    /// Highest ratio of memory after the last exchange and before the first; above it the exit code is 1.
+    #[arg(long, value_name = "RATIO", default_value = "1.1")]
+    memory_ratio_max: f64,
+    /// Seconds of the undisturbed run before.
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Print JSON instead of a table.
@@ -67,7 +76,9 @@ struct Arguments {
     test: bool,
 }
 
-const HINT: &str = "swap: nothing to load. Name a server with --spawn target/release/pointsman and two bundles with --bundle.";
+const HINT: &str = "swap: nothing to load. Name a server with --spawn target/release/pointsman.";
+/// Version of the shipped bundle's second copy.
+const RENAMED: &str = "0.0.0-copy";
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +87,8 @@ enum SwapError {
     Process(#[from] ProcessError),
     #[error("{what}: {error}")]
     Io { what: &'static str, error: io::Error },
+    #[error("{}: {error}", folder.display())]
+    Bundle { folder: PathBuf, error: io::Error },
     #[error("{0}")]
     Server(String),
 }
@@ -96,7 +109,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether no call failed and no decision mixed two states.
+/// Returns whether no call failed, no decision mixed two states, and latency and memory stayed within their ratios.
 fn run(arguments: &Arguments, binary: &Path) -> Result<bool, SwapError> {
     let server = Served::start(binary, &arguments.bundle)?;
     let clients = Clients::start(&server.grpc, arguments.clients)?;
@@ -112,7 +125,9 @@ fn run(arguments: &Arguments, binary: &Path) -> Result<bool, SwapError> {
     let after_mb = settled(&server, before_mb);
     let mixed = disturbed.mixed();
     report(arguments, &undisturbed, &disturbed, &exchanged, &mixed, [before_mb, after_mb]);
-    Ok(mixed.is_empty() && disturbed.failed() == 0 && undisturbed.failed() == 0)
+    let within = p99_ratio(&undisturbed, &disturbed) <= arguments.p99_ratio_max
+        && after_mb <= before_mb * arguments.memory_ratio_max;
+    Ok(within && mixed.is_empty() && disturbed.failed() == 0 && undisturbed.failed() == 0)
 }
 
 /// How long every exchange took.
@@ -171,6 +186,14 @@ fn settled(server: &Served, before_mb: f64) -> f64 {
     }
 }
 
+fn percentile_ms(seen: &Seen, at: f64) -> f64 {
+    seen.latency_us.value_at_quantile(at) as f64 / 1e3
+}
+
+fn p99_ratio(undisturbed: &Seen, disturbed: &Seen) -> f64 {
+    percentile_ms(disturbed, 0.99) / percentile_ms(undisturbed, 0.99)
+}
+
 fn report(
     arguments: &Arguments,
     undisturbed: &Seen,
@@ -179,7 +202,6 @@ fn report(
     mixed: &[String],
     [before_mb, after_mb]: [f64; 2],
 ) {
-    let percentile = |seen: &Seen, at: f64| seen.latency_us.value_at_quantile(at) as f64 / 1e3;
     let longest = |all: &[Duration]| all.iter().max().copied().unwrap_or_default().as_secs_f64() * 1e3;
     let middle = |all: &[Duration]| {
         let mut all = all.to_vec();
@@ -191,12 +213,12 @@ fn report(
         "activations": exchanged.activations.len(),
         "reloads": exchanged.reloads.len(),
         "undisturbed": {"calls": undisturbed.latency_us.len(), "failed": undisturbed.failed(),
-            "p50_ms": percentile(undisturbed, 0.5), "p99_ms": percentile(undisturbed, 0.99),
+            "p50_ms": percentile_ms(undisturbed, 0.5), "p99_ms": percentile_ms(undisturbed, 0.99),
             "per_second": undisturbed.per_second()},
         "disturbed": {"calls": disturbed.latency_us.len(), "failed": disturbed.failed(),
-            "p50_ms": percentile(disturbed, 0.5), "p99_ms": percentile(disturbed, 0.99),
+            "p50_ms": percentile_ms(disturbed, 0.5), "p99_ms": percentile_ms(disturbed, 0.99),
             "per_second": disturbed.per_second(), "generations": disturbed.generations(), "errors": disturbed.errors},
-        "p99_ratio": percentile(disturbed, 0.99) / percentile(undisturbed, 0.99),
+        "p99_ratio": p99_ratio(undisturbed, disturbed),
         "mixed": mixed,
         "activation_ms": {"median": middle(&exchanged.activations), "longest": longest(&exchanged.activations)},
         "reload_ms": {"median": middle(&exchanged.reloads), "longest": longest(&exchanged.reloads)},
@@ -218,15 +240,14 @@ fn report(
             seen.latency_us.len(),
             seen.per_second(),
             seen.failed(),
-            percentile(seen, 0.5),
-            percentile(seen, 0.99)
+            percentile_ms(seen, 0.5),
+            percentile_ms(seen, 0.99)
         );
         for (why, count) in &seen.errors {
             anstream::println!("    {count} x {why}");
         }
     }
-    let ratio = percentile(disturbed, 0.99) / percentile(undisturbed, 0.99);
-    anstream::println!("  p99 ratio    {ratio:.2}");
+    anstream::println!("  p99 ratio    {:.2}", p99_ratio(undisturbed, disturbed));
     anstream::println!("  generations  {} seen, {} mixed", disturbed.generations(), mixed.len());
     for one in mixed.iter().take(10) {
         anstream::println!("    {one}");
@@ -255,26 +276,23 @@ struct Served {
 
 impl Served {
     fn start(binary: &Path, bundles: &[PathBuf]) -> Result<Self, SwapError> {
-        if bundles.len() < 2 {
-            return Err(SwapError::Server("name at least two bundles with --bundle".to_owned()));
-        }
         let io = |what| move |error| SwapError::Io { what, error };
         let folder = tempfile::tempdir().map_err(io("making a folder"))?;
         let store = folder.path().join("bundles");
-        let mut versions = Vec::new();
-        for bundle in bundles {
-            let manifest = fs::read(bundle.join("manifest.json")).map_err(io("reading a manifest"))?;
-            let manifest: serde_json::Value =
-                serde_json::from_slice(&manifest).map_err(|error| SwapError::Server(error.to_string()))?;
-            let version = manifest["version"].as_str().unwrap_or_default().to_owned();
-            let target = store.join(&version);
-            fs::create_dir_all(&target).map_err(io("making the bundle store"))?;
-            for file in fs::read_dir(bundle).map_err(io("reading a bundle"))? {
-                let file = file.map_err(io("reading a bundle"))?;
-                fs::copy(file.path(), target.join(file.file_name())).map_err(io("copying a bundle"))?;
+        let copy = |folder: &Path, renamed| {
+            bundles::copy(folder, &store, renamed)
+                .map_err(|error| SwapError::Bundle { folder: folder.to_owned(), error })
+        };
+        let versions = match bundles {
+            [] => {
+                let shipped = bundles::shipped().map_err(io("finding the shipped bundle"))?;
+                vec![copy(&shipped, None)?, copy(&shipped, Some(RENAMED))?]
             }
-            versions.push(version);
-        }
+            [_] => {
+                return Err(SwapError::Server("name at least two bundles with --bundle, or none".to_owned()));
+            }
+            several => several.iter().map(|folder| copy(folder, None)).collect::<Result<Vec<_>, _>>()?,
+        };
         let config = folder.path().join("pointsman.toml");
         write_config(&config, &store, 0)?;
         let mut command = Command::new(binary);
