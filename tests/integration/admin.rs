@@ -44,7 +44,7 @@ async fn every_target_is_listed_with_tiers_prices_and_keys() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_fails_is_seen_to_open() {
-    let nowhere = refused_url().await;
+    let nowhere = refused_url();
     let place = format!(
         "rules = []\n[[providers]]\nname = \"here\"\nkind = \"openai_compatible\"\nbase_url = \"{nowhere}\"\n\
          [[targets]]\nid = \"a\"\nprovider = \"here\"\nmodel = \"m\"\ninput_usd_per_mtok = 1.0\n\

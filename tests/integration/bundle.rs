@@ -64,7 +64,7 @@ impl Copy {
     }
 
     /// Writes a file and makes the manifest agree with it.
-    fn replace(&self, file: &str, bytes: &[u8]) {
+    pub fn replace(&self, file: &str, bytes: &[u8]) {
         fs::write(self.path(file), bytes).unwrap();
         let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         self.edit(|manifest| manifest["files"][file] = json!({"sha256": sha256, "bytes": bytes.len()}));
@@ -390,8 +390,21 @@ fn labels_that_the_configuration_does_not_know_are_refused() {
     assert_eq!(error.unfit(), Unfit::Labels, "{error}");
 }
 
+/// Comparisons, until a machine that is busy has time for one.
+const COMPARED_MAX: usize = 10;
+
 /// Writes and loads a bundle, compared with a running one.
 fn beside(running: &TinyBundle, new: &TinyBundle, ratio_max: f64) -> Result<Probe, SessionError> {
+    for _ in 1..COMPARED_MAX {
+        match beside_once(running, new, ratio_max) {
+            Ok(Probe::TooBusy) => {}
+            compared => return compared,
+        }
+    }
+    beside_once(running, new, ratio_max)
+}
+
+fn beside_once(running: &TinyBundle, new: &TinyBundle, ratio_max: f64) -> Result<Probe, SessionError> {
     let folder = tempfile::tempdir().unwrap();
     let running = load(&running.write_under(folder.path())).unwrap();
     let beside = Some(Beside { running: Arc::new(running), ratio_max });

@@ -79,8 +79,11 @@ fn a_bundle_is_staged_listed_and_verified() {
             "manifest",
             "signature",
             "files",
+            "contents",
             "labels",
             "calibration",
+            "memory",
+            "tokenizer",
             "graph",
             "golden samples",
             "configuration",
@@ -114,7 +117,7 @@ fn what_cannot_serve_says_at_which_step() {
     check(&|copy| copy.edit(|manifest| manifest["format"] = json!(2)), "contents", "format 2");
     check(
         &|copy| copy.edit(|manifest| manifest["calibration"]["intent_temperature"] = json!(9.0)),
-        "graph and golden samples",
+        "golden samples",
         "golden.jsonl: line",
     );
     check(
@@ -127,8 +130,12 @@ fn what_cannot_serve_says_at_which_step() {
         "configuration",
         "simple",
     );
+    check(&|copy| copy.replace("model.onnx", b"no graph"), "graph", "");
+    check(&|copy| copy.replace("tokenizer.json", b"{}"), "tokenizer", "");
     let (code, report) = world.json(&["verify", "default", "--json"]);
     assert_eq!((code, &report["steps"][0]["told"]), (0, &json!("inside the binary")));
+    let (code, _, error) = world.bundle(&["verify", "default", "--token", "env:NOBODYS"]);
+    assert!(code == 2 && error.contains("--admin ADDRESS"), "{error}");
     let (code, out, _) = world.bundle(&["verify", "default"]);
     assert!(code == 0 && out.contains("golden samples") && !out.contains('\u{1b}'), "{out}");
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    PATIENCE,
+    NOBODY, PATIENCE,
     program::{ServerProcess, program},
 };
 
@@ -498,12 +498,11 @@ fn targets_and_spend_ask_a_running_server() {
 
 #[test]
 fn asking_where_nobody_listens_is_one_clear_error() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for command in ["targets", "spend"] {
-        let output = pointsman(&[command, "--admin", &free], b"");
+        let output = pointsman(&[command, "--admin", NOBODY], b"");
         assert_eq!(output.status.code(), Some(1));
         let error = text(&output.stderr);
-        assert!(error.contains(&format!("{free}: nobody listens there")), "{error}");
+        assert!(error.contains(&format!("{NOBODY}: nobody listens there")), "{error}");
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[server]\nadmin_listen = \"off\"\n").unwrap();

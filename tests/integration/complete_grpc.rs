@@ -301,7 +301,7 @@ async fn a_request_that_every_target_refuses_is_the_callers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limits_say_when_to_try_again() {
-    let limited = || Behaviour::error(429, "slow down").header("retry-after", "40");
+    let limited = || Behaviour::error(429, "slow down").header("retry-after", "400");
     let (a, b, c) = (
         Upstream::start([limited()]).await,
         Upstream::start([limited()]).await,
@@ -311,7 +311,7 @@ async fn rate_limits_say_when_to_try_again() {
     let status = complete(&server, ask("x")).await.unwrap_err();
     assert_eq!((status.code(), failure(&status).kind()), (Code::ResourceExhausted, FailureKind::RateLimited));
     let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
-    assert!((30..=40).contains(&delay.as_secs()), "{delay:?}");
+    assert!((300..=400).contains(&delay.as_secs()), "{delay:?}");
     server.stop().await.unwrap();
 }
 
@@ -373,7 +373,7 @@ async fn hanging_up_ends_the_call_at_the_provider() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_name_their_fields() {
-    let nowhere = refused_url().await;
+    let nowhere = refused_url();
     let server = TestServer::start(two_tiers(&nowhere, &nowhere, &nowhere, ""), None).await;
     let request = CompleteRequest {
         model: Some("tier:none".to_owned()),

@@ -24,6 +24,7 @@ use tonic_types::StatusExt;
 use crate::{
     faults::process::{Process, metric},
     support::{PATIENCE, TestServer, config, until},
+    traffic_log::emptied,
 };
 
 /// Well-formed, and of nobody.
@@ -291,6 +292,7 @@ async fn remarks_that_may_not_be_kept_are_nowhere() {
     const REMARK: &str = "hunter2-was-here";
     let sections = "[classifier]\nenabled = false\n[traffic]\nstore = \"traffic.sqlite\"\ntext = \"none\"\n";
     let server = Process::start(sections, &[]).await;
+    emptied(&server).await;
     let post = async |path: &str, body: Value| {
         let response = server.client.post(server.url(path)).json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json::<Value>().await.unwrap())

@@ -86,6 +86,7 @@ fn desired(revision: u64, active: &str) -> Desired {
         staged: Vec::new(),
         retired: Vec::new(),
         config_reloads: 0,
+        default_loads: 0,
     }
 }
 

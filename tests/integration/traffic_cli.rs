@@ -1,4 +1,5 @@
-//! `pointsman traffic` from outside: what was logged comes out as figures, lines and files, and is deleted.
+//! `pointsman traffic` from outside, on a store in a file: files that are exported, bad input, broken rows, other processes
+//! that write or read. What holds of either store is in `traffic_commands`.
 
 use std::{
     fs,
@@ -242,75 +243,6 @@ fn migrate_makes_a_store() {
 }
 
 #[tokio::test]
-async fn status_tells_what_the_store_holds() {
-    let world = World::of_days(2).await;
-    let shown = world.good(&["status"]);
-    for line in
-        ["records   2", "oldest    2026-01-01T12:00:00Z", "newest    2026-01-02T12:00:00Z", "feedback  1"]
-    {
-        assert!(shown.lines().any(|shown| shown == line), "{line:?} is missing in\n{shown}");
-    }
-    let status: Value = serde_json::from_str(&world.good(&["status", "--json"])).unwrap();
-    assert_eq!((status["records"].as_u64(), status["unknown_feedback"].as_u64()), (Some(2), Some(0)));
-    assert!(status["store"].as_str().unwrap().ends_with("traffic.sqlite"), "{status}");
-}
-
-#[tokio::test]
-async fn stats_are_figures_of_the_span() {
-    let world = World::of_days(4).await;
-    let figures: Value =
-        serde_json::from_str(&world.good(&["stats", "--since", "2026-01-02", "--json"])).unwrap();
-    assert_eq!(
-        (figures["all"]["requests"].as_u64(), figures["drift"]["before"].as_u64()),
-        (Some(3), Some(1))
-    );
-    let shown = world.good(&["stats", "--since", "2026-01-01", "--tenant", "acme"]);
-    assert!(shown.contains("requests    2: 0 completions, 2 decisions alone"), "{shown}");
-    assert!(!shown.contains('\u{1b}') && !shown.contains('█'), "{shown}");
-    let shown = world.good(&["stats", "--since", "1h"]);
-    assert!(shown.contains("requests    0"), "{shown}");
-}
-
-#[tokio::test]
-async fn tail_shows_the_newest_in_order() {
-    let world = World::of_days(5).await;
-    let shown = world.good(&["tail", "-n", "2"]);
-    let starts: Vec<&str> = shown.lines().map(|line| &line[..10]).collect();
-    assert_eq!(starts, ["time (UTC)", "2026-01-04", "2026-01-05"], "{shown}");
-    assert_eq!(world.good(&["tail"]).lines().count(), 6);
-    assert_eq!(world.good(&["tail", "-n", "0"]), "");
-    let lines = world.good(&["tail", "--json", "--tenant", "other"]);
-    let ats: Vec<String> = lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["at"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(ats, ["2026-01-02T12:00:00.000Z", "2026-01-04T12:00:00.000Z"]);
-}
-
-#[tokio::test]
-async fn tail_follows_until_it_is_interrupted() {
-    let world = World::of_days(2).await;
-    let mut child = world.command(&["tail", "-n", "1", "--follow", "--json"]).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (send, shown) = std::sync::mpsc::channel();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-    let next = move || -> Value {
-        serde_json::from_str(&shown.recv_timeout(PATIENCE).expect("a line in time")).unwrap()
-    };
-    assert_eq!(next()["prompt"], "question 1");
-    let newest = NEW_YEAR_MS + DAY_MS + DAY_MS / 2;
-    world.store.write(&[record_of(newest + 2_000, 7)]).await.unwrap();
-    assert_eq!(next()["prompt"], "question 7");
-    // It was decided before the last one, and landed after it.
-    world.store.write(&[record_of(newest + 1_000, 8)]).await.unwrap();
-    assert_eq!(next()["prompt"], "question 8");
-    let interrupt = format!("kill -INT {}", child.id());
-    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-}
-
-#[tokio::test]
 async fn tail_ends_when_its_reader_has_gone() {
     let world = World::of_days(1).await;
     let mut child = world.command(&["tail", "--follow"]).spawn().unwrap();
@@ -329,22 +261,6 @@ async fn tail_ends_when_its_reader_has_gone() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     assert_eq!(status.code(), Some(0));
-}
-
-#[tokio::test]
-async fn delete_takes_a_tenant_or_a_session() {
-    let world = World::of_days(6).await;
-    let out = world.good(&["delete", "--tenant", "acme", "--session", "session-2", "--yes"]);
-    assert_eq!(
-        out,
-        "deleted 1 records and 0 pieces of feedback of session \"session-2\" of tenant \"acme\"; exports and backups \
-         are not touched\n"
-    );
-    let out = world.good(&["delete", "--tenant", "acme", "--yes"]);
-    assert!(out.starts_with("deleted 2 records and 1 pieces of feedback of tenant \"acme\""), "{out}");
-    assert_eq!(world.good(&["tail"]).lines().count(), 1 + 3);
-    let out = world.good(&["delete", "--tenant", "nobody", "--yes"]);
-    assert!(out.starts_with("deleted 0 records"), "{out}");
 }
 
 #[tokio::test]
@@ -403,7 +319,7 @@ async fn a_row_that_cannot_be_read_ends_nothing() {
     connection.close().await.unwrap();
     let (code, out, error) = world.run(&["export", "--out", "exports"]);
     assert!(code == 0 && out.starts_with("2 records"), "{out}{error}");
-    assert!(error.contains("1 rows of") && error.contains("cannot be read and were passed over"), "{error}");
+    assert!(error.contains("1 row of") && error.contains("cannot be read and was passed over"), "{error}");
     assert_eq!(world.good(&["tail"]).lines().count(), 1 + 2);
     let figures: Value =
         serde_json::from_str(&world.good(&["stats", "--since", "2026-01-01", "--json"])).unwrap();
@@ -419,10 +335,13 @@ async fn export_works_while_a_server_writes() {
     world.store.write(&before).await.unwrap();
     let mut child = world.command(&["export", "--out", "exports", "--format", "jsonl"]).spawn().unwrap();
     let mut written = 0;
-    while child.try_wait().unwrap().is_none() {
+    loop {
         let next = record_of(NEW_YEAR_MS + 10_000 + written, written as u64);
         world.store.write(&[next]).await.unwrap();
         written += 1;
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
     }
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -435,10 +354,7 @@ async fn export_works_while_a_server_writes() {
         .collect();
     let all = ids.len();
     ids.dedup();
-    assert!(
-        all == ids.len() && all >= before.len() && written > 0,
-        "{all} rows, {written} written meanwhile"
-    );
+    assert!(all == ids.len() && all >= before.len(), "{all} rows, {written} written meanwhile");
     assert!(before.iter().all(|record| ids.binary_search(&record.decision_id).is_ok()));
 }
 

@@ -496,7 +496,7 @@ fn what_a_shadow_said_is_compared_without_texts() {
         figures
     };
     let of_store = figures(&[]);
-    assert_eq!((&of_store["beside_log"]["requests"], &of_store["b"]["version"]), (&json!(6), &json!("next")));
+    assert_eq!((&of_store["beside_log"]["requests"], &of_store["b"]["version"]), (&json!(7), &json!("next")));
     near(&of_store["saved"], -1.0);
     near(&of_store["agreement"]["intent"], 1.0);
     near(&of_store["beside_log"]["settings"][0]["side"]["low_confidence"], 1.0);

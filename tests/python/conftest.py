@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 60
 CALL_S = 60
 STOP_S = 30
+# Servers of this machine are not behind a proxy that it may have.
+_direct = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "localhost"]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, _direct))
 ROUTER = "pointsman.v1.RouterService"
 
 _stubs = tempfile.TemporaryDirectory(prefix="pointsman-stubs-")

@@ -12,6 +12,7 @@ import duckdb
 import polars
 import pyarrow
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 
 from conftest import CALL_S, ROOT, START_S, Server, binary
@@ -121,6 +122,27 @@ def test_the_documented_queries_run(folder, monkeypatch):
     assert sum(row["requests"] for row in results[0]) == len(PROMPTS) + 1, "each decision counts once"
     assert all(row["good"] == 1.0 for row in results[1]) and results[1]
     assert results[2]
+
+
+def test_the_documented_savings_are_those_of_stats(folder, tmp_path, monkeypatch):
+    figures = json.loads(traffic(folder, "stats", "--json"))["all"]
+    table = pyarrow.dataset.dataset(folder / "exports", format="parquet").to_table()
+    rows = {row["decision_id"]: row for row in table.to_pylist()}
+    [answered] = [row for row in rows.values() if row["kind"] == "complete"]
+    # What a request cost that failed, or whose caller hung up, saved nothing and lost nothing.
+    lost = [answered | {"decision_id": status, "status": status, "cost_usd": 5.0} for status in ("failed", "hung_up")]
+    (tmp_path / "exports" / "day=2026-01-31").mkdir(parents=True)
+    table = pyarrow.Table.from_pylist([*rows.values(), *lost], table.schema)
+    pyarrow.parquet.write_table(table, tmp_path / "exports" / "day=2026-01-31" / "traffic.parquet")
+    monkeypatch.chdir(tmp_path)
+    connection = duckdb.connect()
+    for statement in duckdb.extract_statements(documented("sql")[0]):
+        result = connection.execute(statement)
+    names = [column[0] for column in result.description]
+    tiers = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    saved = figures["baseline_cost_usd"] - (figures["cost_usd"] - figures["unanswered_usd"])
+    assert saved > 0 and sum(tier["saved_usd"] or 0 for tier in tiers) == pytest.approx(saved)
+    assert sum(tier["cost_usd"] for tier in tiers) == pytest.approx(figures["cost_usd"] + 2 * 5.0)
 
 
 def test_the_documented_snippets_compile():

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::World;
 use crate::support::{
     PATIENCE,
-    traffic::{DAY_MS, NEW_YEAR_MS, both_stores, decision_id, record},
+    traffic::{DAY_MS, NEW_YEAR_MS, both_stores, decision_id, open_store, record},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -35,11 +35,11 @@ both_stores![
 ];
 
 async fn open(world: &World) -> Store {
-    Store::open(&world.config).await.unwrap()
+    open_store(&world.config).await
 }
 
 /// Does something behind the store's back.
-async fn meddle(world: &World, statement: &'static str) {
+pub async fn meddle(world: &World, statement: &'static str) {
     sqlx::any::install_default_drivers();
     let url = match &world.config {
         StoreConfig::Sqlite { path } => format!("sqlite://{}", path.display()),

@@ -16,7 +16,7 @@ use crate::{
     support::onnx::{Fault, LEVELS, TinyBundle},
 };
 
-const UNFIT: &str = "pointsman_bundles_unfit_total";
+pub const UNFIT: &str = "pointsman_bundles_unfit_total";
 
 fn counted(unfit: &str) -> f64 {
     metric(&pointsman::telemetry::init_metrics().render(), UNFIT, &[("reason", unfit)])
@@ -51,9 +51,9 @@ async fn check(server: &Server, version: &str, expected: (Code, &str, &str), bec
     assert_eq!(wanted(&mut client).await.revision, 0, "{version}: nothing is wanted");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_kind_is_refused_and_what_served_goes_on() {
-    let cases = [
+/// Returns what can be wrong with a bundle, each with its reason and what is said of it.
+pub fn every_kind() -> Vec<(Fault, &'static str, &'static str)> {
+    vec![
         (Fault::Missing("model.onnx"), "unreadable", "model.onnx: "),
         (Fault::Missing("tokenizer.json"), "unreadable", "tokenizer.json: "),
         (Fault::Missing("golden.jsonl"), "unreadable", "golden.jsonl: "),
@@ -85,9 +85,13 @@ async fn every_kind_is_refused_and_what_served_goes_on() {
         (Fault::TokenizerBroken, "tokenizer", "tokenizer.json: "),
         (Fault::GoldenOfAnother, "golden", "line 3 (golden_2)"),
         (Fault::GoldenEmpty, "golden", "holds no sample"),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_is_refused_and_what_served_goes_on() {
     let server = Server::start(World::new()).await;
-    for (at, (fault, unfit, because)) in cases.into_iter().enumerate() {
+    for (at, (fault, unfit, because)) in every_kind().into_iter().enumerate() {
         let version = format!("2.0.{at}");
         TinyBundle::new(&version).fault(fault).write_under(&server.world.store());
         check(&server, &version, (Code::FailedPrecondition, "UNFIT", unfit), because).await;

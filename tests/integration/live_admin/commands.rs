@@ -9,8 +9,9 @@ use super::{
     world::{Server, World},
 };
 use crate::support::{
-    TestServer, config,
+    NOBODY, TestServer, config,
     onnx::{Fault, TinyBundle},
+    until,
 };
 
 /// Runs the binary off the reactor.
@@ -207,13 +208,11 @@ async fn a_fleet_is_shown() {
 async fn a_server_that_is_not_there_or_is_no_admin_listener_is_told_apart() {
     let world = World::new();
     world.write();
-    // A port that nobody has: it was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for command in [&["bundle", "list"][..], &["bundle", "rollback"], &["reload"], &["fleet"]] {
-        let output = run(Some(&world.file()), &[command, &["--admin", &free]].concat()).await;
+        let output = run(Some(&world.file()), &[command, &["--admin", NOBODY]].concat()).await;
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        assert!(said.contains("nobody listens there") && said.contains(&free), "{command:?}: {said}");
+        assert!(said.contains("nobody listens there") && said.contains(NOBODY), "{command:?}: {said}");
         // The test's configuration takes any port: no address.
         let output = run(Some(&world.file()), command).await;
         let said = text(&output.stderr);
@@ -302,6 +301,78 @@ async fn a_change_can_be_waited_for() {
     assert!(user.good(&["fleet"]).await.contains("default (tiny 0.1.0)"));
     user.refused(&["bundle", "activate", "1.0.0", "--wait=0"], 2, &["--wait"]).await;
     user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_waited_for_is_told_meanwhile() {
+    let mut world = World::with(&["1.0.0"]);
+    let log = world.path("traffic.sqlite");
+    world.traffic = format!("store = {log:?}\n");
+    let user = User::of(world).await;
+    // Another replica of the same fleet, whose store does not have the version.
+    let mut without = World::new();
+    without.traffic = format!("store = {log:?}\n");
+    let behind = Server::start(without).await;
+    until("both to be seen", async || user.json(&["fleet"]).await["replicas"].as_array().unwrap().len() == 2)
+        .await;
+    let (code, out, error) = user.run(&["bundle", "activate", "1.0.0", "--wait=20", "--json"]).await;
+    assert_eq!(code, 1, "{out}{error}");
+    let lines: Vec<&str> = error.lines().collect();
+    let (last, waited) = lines.split_last().unwrap();
+    assert!(last.contains("not all replicas follow after 20 s") && last.contains("not in "), "{error}");
+    assert!(waited.iter().all(|line| line.starts_with("waiting  ")), "{error}");
+    assert!(
+        !waited.is_empty() && waited.windows(2).all(|two| two[0] != two[1]),
+        "no news is not told: {error}"
+    );
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["replicas_following"], Value::Null);
+    behind.stop().await;
+    user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_checks_a_version_as_before_serving_it() {
+    let world = World::with(&["1.0.0"]);
+    TinyBundle::new("2.0.0").fault(Fault::GoldenOfAnother).write_under(&world.store());
+    let user = User::of(world).await;
+    let told = user.good(&["bundle", "verify", "1.0.0"]).await;
+    assert!(told.starts_with("ok server loaded and tried there, beside what serves; tiny"), "{told}");
+    let report = user.json(&["bundle", "verify", "1.0.0"]).await;
+    assert_eq!((&report["good"], &report["steps"][0]["step"]), (&true.into(), &"server".into()));
+    assert!(user.good(&["bundle", "verify", "default"]).await.starts_with("ok server "));
+    for (version, step, because) in [("2.0.0", "server", "golden_2"), ("9.9.9", "found", "not in ")] {
+        let (code, out, error) = user.run(&["bundle", "verify", version, "--json"]).await;
+        assert_eq!(code, 1, "{out}{error}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&report["good"], &report["steps"][0]["step"]), (&false.into(), &step.into()), "{report}");
+        assert!(report["steps"][0]["told"].as_str().unwrap().contains(because), "{report}");
+    }
+    user.refused(&["bundle", "verify", "./made"], 2, &["--admin", "is no version"]).await;
+    assert_eq!(user.good(&["bundle", "events"]).await, "nothing happened yet");
+    user.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_bundle_without_an_answer_is_not_claimed() {
+    let world = World::new();
+    world.write();
+    let made = world.path("made");
+    TinyBundle::new("1.0.0").write(&made);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    // Takes the call and dies of it.
+    let dies = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut [0; 1024]).await;
+    });
+    let stage = ["bundle", "stage", made.to_str().unwrap(), "--admin", &admin];
+    let output = run(Some(&world.file()), &stage).await;
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the connection broke") && said.contains("it may still happen"), "{said}");
+    assert!(said.contains("whether it is staged `pointsman bundle list` tells"), "{said}");
+    assert!(!said.contains("not staged yet"), "{said}");
+    dies.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod bad_bundles;
 pub mod commands;
 mod encrypted;
 mod followed;
+mod object_store;
 mod refusals;
 mod roles;
 mod starts;

@@ -2,11 +2,14 @@
 
 use std::fs;
 
-use pointsman::server::proto::{
-    ActivateBundleRequest, BundleChange, BundleRole, CanaryBundleRequest, CanaryReach, ForgetBundleRequest,
-    GetFleetRequest, ListBundlesRequest, ListEventsRequest, LiveEventKind, ReloadConfigRequest,
-    RollbackBundleRequest, ShadowBundleRequest, StageBundleRequest, VerifyBundleRequest,
-    admin_service_client::AdminServiceClient, canary_reach::Reach,
+use pointsman::{
+    live::bundles,
+    server::proto::{
+        ActivateBundleRequest, BundleChange, BundleRole, CanaryBundleRequest, CanaryReach,
+        ForgetBundleRequest, GetFleetRequest, ListBundlesRequest, ListEventsRequest, LiveEventKind,
+        ReloadConfigRequest, RollbackBundleRequest, ShadowBundleRequest, StageBundleRequest,
+        VerifyBundleRequest, admin_service_client::AdminServiceClient, canary_reach::Reach,
+    },
 };
 use tonic::{Request, transport::Channel};
 
@@ -184,6 +187,7 @@ async fn a_configuration_is_read_again_on_demand() {
     let same = reload(&mut client).await;
     assert_eq!((same.generation, same.changed.len(), same.needs_restart.len()), (before.generation, 0, 0));
     assert_eq!(events(&mut client).await, [], "what changes nothing is no event");
+    let first = server.world.text();
 
     server.world.more = "[policy]\nquality = 0.61\n".to_owned();
     server.world.server = "drain_ms = 1999\n".to_owned();
@@ -197,7 +201,20 @@ async fn a_configuration_is_read_again_on_demand() {
     let told = events(&mut client).await;
     assert_eq!(kinds(&told), [LiveEventKind::ConfigReloaded]);
     assert_eq!(told[0].why, "changed: policy; needs a restart: server.drain_ms");
-    assert_eq!((told[0].who.as_str(), told[0].to.as_str()), ("local", server.world.file().to_str().unwrap()));
+    assert_eq!(told[0].who, "local");
+    let named = |text: &str| {
+        format!("{} sha256:{}", server.world.file().display(), &bundles::sha256(text.as_bytes())[..12])
+    };
+    let now = server.world.text();
+    assert_eq!((&told[0].from, &told[0].to), (&named(&first), &named(&now)));
+
+    // A broken one is named too: which text was refused can be found out later.
+    fs::write(server.world.file(), "[policy\n").unwrap();
+    client.reload_config(ReloadConfigRequest::default()).await.unwrap_err();
+    let told = events(&mut client).await;
+    assert_eq!(told[0].kind(), LiveEventKind::ConfigRefused);
+    assert_eq!((&told[0].from, &told[0].to), (&named(&now), &named("[policy\n")));
+    server.world.write();
 
     // Another bundle in the place that the configuration names.
     fs::remove_dir_all(server.world.path("own")).unwrap();

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use pointsman::server::proto::{ActivateBundleRequest, ListEventsRequest};
+use pointsman::server::proto::{ActivateBundleRequest, ListEventsRequest, NoteDeletedBundleRequest};
 use tonic::Code;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     world::World,
 };
 use crate::support::{
-    PATIENCE,
+    NOBODY, PATIENCE,
     onnx::{Fault, TinyBundle},
     program::program,
 };
@@ -50,8 +50,15 @@ async fn a_version_that_is_refused_is_free_for_a_better_bundle() {
     user.refused(&["bundle", "stage", "3.0.0"], 1, &["sufficiency of simple"]).await;
     user.refused(&["bundle", "delete", "3.0.0"], 2, &["no terminal to ask on: say --yes"]).await;
     assert!(world.store().join("3.0.0/model.onnx").exists());
-    let deleted = user.good(&["bundle", "delete", "3.0.0", "--yes"]).await;
+    let deleted = user.good(&["bundle", "delete", "3.0.0", "--yes", "--why", "OPS-18"]).await;
     assert!(deleted.starts_with("bundle 3.0.0 is deleted from /"), "{deleted}");
+    let told = user.json(&["bundle", "events", "--limit", "1"]).await;
+    let event = |field: &str| told["events"][0][field].as_str().unwrap();
+    assert_eq!(["kind", "who", "from", "to", "why"].map(event), ["deleted", "local", "3.0.0", "", "OPS-18"]);
+    let mut client = user.server.client().await;
+    let there = NoteDeletedBundleRequest { version: "2.0.0".to_owned(), why: String::new() };
+    let refused = client.note_deleted_bundle(there).await.unwrap_err();
+    assert!(refused.message().contains("is still in the bundle store"), "{refused:?}");
     assert!(!world.store().join("3.0.0").exists());
 
     // Another configuration would take it.
@@ -105,11 +112,11 @@ async fn what_became_of_a_copy_that_was_not_staged_is_told() {
     let (_, told) = said(&["bundle", "stage", &bundle, "--admin", &admin]).await;
     assert!(told.contains("it had been in ") && !told.contains(put), "{told}");
     // No server at all.
-    let (code, told) = said(&["bundle", "stage", &bundle, "--admin", "127.0.0.1:1"]).await;
+    let (code, told) = said(&["bundle", "stage", &bundle, "--admin", NOBODY]).await;
     assert!(code == 1 && told.contains("nobody listens there"), "{told}");
     let copied = format!("bundle 2.0.1 is in {}, and not staged yet", theirs.display());
     assert!(told.contains(&copied) && told.contains("`pointsman bundle stage 2.0.1`"), "{told}");
-    let (code, told) = said(&["bundle", "delete", "2.0.1", "--yes", "--admin", "127.0.0.1:1"]).await;
+    let (code, told) = said(&["bundle", "delete", "2.0.1", "--yes", "--admin", NOBODY]).await;
     assert!(code == 1 && told.contains("nothing was deleted") && told.contains("--store"), "{told}");
     assert!(theirs.join("2.0.1").exists());
     let (code, told) = said(&["bundle", "delete", "2.0.1", "--yes", "--store"]).await;

@@ -35,6 +35,12 @@ use tonic::transport::Channel;
 
 /// Longest wait for anything in a test. Only one that fails waits so long: far above what a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Set to 1, what is promised of times must be kept to the letter; for a machine that does nothing else.
+const STRICT_TIMES: &str = "POINTSMAN_STRICT_TIMES";
+/// What is allowed instead on a machine that is busy with other tests.
+const BUSY_TIMES: u32 = 6;
+/// An address at which nobody listens: port 1 is given to no program that asks for a free one.
+pub const NOBODY: &str = "127.0.0.1:1";
 
 /// Returns a configuration for tests: any free port, and the given sections. Nothing is logged but by a section that
 /// says where.
@@ -79,6 +85,7 @@ pub fn load_bundle(folder: &std::path::Path) -> Result<OnnxClassifier, SessionEr
 pub struct TestServer {
     pub live: Arc<Live>,
     pub channel: Channel,
+    pub grpc: std::net::SocketAddr,
     pub http: std::net::SocketAddr,
     pub admin: std::net::SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -94,15 +101,15 @@ impl TestServer {
             live.set_classifier(classifier).unwrap();
         }
         let listeners = Listeners::bind(&live.router().config().server).await.unwrap();
-        let (address, http) = (listeners.grpc_address(), listeners.http_address().unwrap());
+        let (grpc, http) = (listeners.grpc_address(), listeners.http_address().unwrap());
         let admin = listeners.admin_address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(listeners, Arc::clone(&live), async {
             let _ = stopped.await;
         }));
-        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        let endpoint = Channel::from_shared(format!("http://{grpc}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
-        Self { live, channel, http, admin, stop: Some(stop), task }
+        Self { live, channel, grpc, http, admin, stop: Some(stop), task }
     }
 
     pub fn client(&self) -> RouterServiceClient<Channel> {
@@ -120,11 +127,22 @@ impl TestServer {
     }
 }
 
+/// Returns how long something may take of which so much is promised.
+pub fn allowed(promised: Duration) -> Duration {
+    let is_strict = std::env::var(STRICT_TIMES).is_ok_and(|set| set == "1");
+    if is_strict { promised } else { promised * BUSY_TIMES }
+}
+
 /// Waits for a condition with a bound.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, holds).await;
+}
+
+/// The same for what takes several steps, each of which may be slow.
+pub async fn until_within(most: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(started.elapsed() < most, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

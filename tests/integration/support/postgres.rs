@@ -35,12 +35,15 @@ const FOLDERS: [&str; 6] = [
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Starts with another port, if somebody took the one that was free.
 const STARTS_MAX: usize = 3;
+/// Ports of servers, if the system gives none of them to who asks for any: those may not come back to a server that
+/// stopped for a while.
+const PORTS: std::ops::Range<u16> = 15_000..32_768;
 
 /// Runs the server until its own input ends, which it does with the process that holds the other end, or names a
 /// signal. At the end of the input the folder goes as well.
 const WATCH: &str = r#"
 "$0" -D "$1" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
-    -c max_connections=200 -c logging_collector=off >"$1/server.log" 2>&1 </dev/null &
+    -c max_connections=1000 -c logging_collector=off >"$1/server.log" 2>&1 </dev/null &
 server=$!
 read -r signal
 kill -"${signal:-INT}" "$server" 2>/dev/null
@@ -96,7 +99,7 @@ impl Postgres {
 
     async fn resume_anywhere(&mut self) {
         for start in 1..=STARTS_MAX {
-            self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            self.port = free_port();
             match self.try_resume().await {
                 Ok(()) => return,
                 Err(log) => assert!(start < STARTS_MAX, "PostgreSQL does not start: {log}"),
@@ -106,12 +109,17 @@ impl Postgres {
 
     /// Starts it again, where it was.
     pub async fn resume(&mut self) {
-        if let Err(log) = self.try_resume().await {
-            panic!("PostgreSQL does not start: {log}");
+        let started = Instant::now();
+        while let Err(log) = self.try_resume().await {
+            assert!(started.elapsed() < PATIENCE, "PostgreSQL does not start: {log}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
+    /// Starts it on its port; else it is stopped again and the answer is what it logged.
     async fn try_resume(&mut self) -> Result<(), String> {
+        // What it said of the start before is not about this one.
+        let _ = fs::remove_file(self.data.join("server.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WATCH]).arg(self.binaries.join("postgres")).arg(&self.data);
         command.arg(self.port.to_string()).current_dir(&self.data);
@@ -124,13 +132,15 @@ impl Postgres {
                 connection.close().await.unwrap();
                 return Ok(());
             }
-            let log = self.log();
-            if log.contains("FATAL:  could not create any TCP/IP sockets") {
-                return Err(log);
+            if self.log().contains("FATAL:  could not create any TCP/IP sockets") {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Err(self.log())
+        let log = self.log();
+        // With a signal: an end of its input would remove the data.
+        self.stop(Stop::Fast);
+        Err(log)
     }
 
     fn log(&self) -> String {
@@ -232,6 +242,26 @@ fn binaries() -> PathBuf {
             "these tests start a PostgreSQL server: install it (on Debian: apt-get install postgresql-15), or name \
              the folder of its binaries in POINTSMAN_PG_BIN",
         )
+}
+
+/// Returns a loopback port that is free and, but on a system that gives any port to who asks for one, stays so while
+/// its server is stopped.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let given = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let first_given =
+        given.and_then(|given| given.split_whitespace().next()?.parse().ok()).unwrap_or(PORTS.end);
+    let ours = PORTS.start..PORTS.end.min(first_given);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Processes begin apart, and no port is tried twice in one.
+    let begin = std::process::id().wrapping_mul(97);
+    let mut tried = ours.clone().filter_map(|_| {
+        let next =
+            begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::try_from(ours.len()).ok()?;
+        Some(ours.start + u16::try_from(next).ok()?)
+    });
+    let any = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    tried.find(free).unwrap_or_else(any)
 }
 
 /// PostgreSQL refuses to run as root: then it runs as who has its package's user, or as nobody.

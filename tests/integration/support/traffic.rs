@@ -1,15 +1,24 @@
 //! Records and feedback for tests of the traffic log.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use pointsman::traffic::{
-    feedback::{self, Feedback, FeedbackSource, Verdict},
-    record::{
-        self, DecisionRecord, Kind, MessageRecord, OutcomeRecord, Record, RequestRecord, TargetRecord,
-        TextRecord, TimingsRecord,
+use pointsman::{
+    config::StoreConfig,
+    traffic::{
+        feedback::{self, Feedback, FeedbackSource, Verdict},
+        record::{
+            self, DecisionRecord, Kind, MessageRecord, OutcomeRecord, Record, RequestRecord, TargetRecord,
+            TextRecord, TimingsRecord,
+        },
+        store::{Store, StoreError},
     },
 };
 use uuid::Uuid;
+
+use super::PATIENCE;
 
 /// 2026-01-01T00:00:00Z.
 pub const NEW_YEAR_MS: i64 = 1_767_225_600_000;
@@ -91,6 +100,19 @@ pub fn record(at_ms: i64, number: u64) -> Record {
             overhead_ms: 2.5,
         },
         signals: Vec::new(),
+    }
+}
+
+/// Opens a store, which a busy machine may not manage within the time that a connection may take.
+pub async fn open_store(config: &StoreConfig) -> Store {
+    let started = Instant::now();
+    loop {
+        match Store::open(config).await {
+            Ok(store) => return store,
+            Err(error @ StoreError::Down { .. }) => assert!(started.elapsed() < PATIENCE, "{error}"),
+            Err(error) => panic!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

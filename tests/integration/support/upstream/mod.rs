@@ -25,6 +25,7 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 use self::behaviour::{Act, End};
 pub use self::behaviour::{Behaviour, usage};
+use super::NOBODY;
 
 /// Largest request head and body that are read, bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -138,9 +139,8 @@ impl Drop for Upstream {
 }
 
 /// Returns a `base_url` at which nothing listens.
-pub async fn refused_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}/v1", listener.local_addr().unwrap())
+pub fn refused_url() -> String {
+    format!("http://{NOBODY}/v1")
 }
 
 fn in_turn(behaviours: impl IntoIterator<Item = Behaviour>) -> Box<Answer> {

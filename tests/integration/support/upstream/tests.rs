@@ -8,8 +8,14 @@ use serde_json::json;
 use super::{Behaviour, Upstream, refused_url, usage};
 use crate::support::until;
 
+/// A client that goes to no proxy which the machine may have: those do not reach its own addresses.
+fn direct() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 async fn post(upstream: &Upstream) -> reqwest::Result<reqwest::Response> {
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = format!("{}/chat/completions?a=b", upstream.base_url());
     client.post(url).header("X-Test", "1").json(&json!({ "stream": true })).send().await
 }
@@ -117,7 +123,7 @@ async fn a_client_that_hangs_up_is_noticed() {
         let asking = tokio::spawn({
             let url = upstream.base_url();
             async move {
-                let sent = reqwest::Client::new().post(url).body("{}").send().await.unwrap();
+                let sent = direct().post(url).body("{}").send().await.unwrap();
                 let mut bytes = sent.bytes_stream();
                 for _ in 0..parts {
                     bytes.next().await.unwrap().unwrap();
@@ -136,13 +142,14 @@ async fn a_client_that_hangs_up_is_noticed() {
 
 #[tokio::test]
 async fn connections_are_refused_and_certificates_not_trusted() {
-    let error = reqwest::Client::new().post(refused_url().await).send().await.unwrap_err();
+    let error = direct().post(refused_url()).send().await.unwrap_err();
     assert!(error.is_connect(), "{error:?}");
     let upstream = Upstream::start_tls([Behaviour::empty_ok()]).await;
     assert!(upstream.base_url().starts_with("https://"));
     let error = post(&upstream).await.unwrap_err();
     assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
     assert!(upstream.requests().is_empty());
-    let trusting = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+    let trusting =
+        reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap();
     assert_eq!(trusting.post(upstream.base_url()).send().await.unwrap().status(), 200);
 }
