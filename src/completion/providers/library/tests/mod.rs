@@ -17,7 +17,7 @@ use crate::{
             wire::canned::{Canned, Reply, Then},
         },
     },
-    config::{KeyHeader, KeySource, OutputLimit, Protocol, ProviderConfig, TargetConfig, Timeouts},
+    config::{KeyHeader, KeySource, Protocol, ProviderConfig, TargetConfig, Timeouts},
     prompt::{Features, TargetId},
 };
 use futures::StreamExt;
@@ -145,19 +145,11 @@ impl Setup {
             name: Arc::from("account"),
             protocol,
             base_url: Some(base_url.to_owned()),
-            keys: Vec::new(),
             key_header: match protocol {
                 Protocol::Anthropic => KeyHeader::Named("x-api-key".to_owned()),
                 _ => KeyHeader::Bearer,
             },
-            headers: Vec::new(),
-            query: Vec::new(),
-            stream_usage: true,
-            beta: Vec::new(),
-            output_limit: OutputLimit::MaxTokens,
-            replay: Vec::new(),
-            drop: Vec::new(),
-            script: None,
+            ..ProviderConfig::demo()
         };
         let target = TargetConfig {
             id: TargetId(Arc::from("target")),
