@@ -16,7 +16,6 @@ use tokio::{
 
 use super::{CliError, reloads::Reloads, runtime};
 use crate::{
-    completion,
     config::{
         Config, ConfigError, NEEDS_ALLOWING, Problem, ServerConfig, default_config, read::text_of, read_file,
     },
@@ -205,7 +204,8 @@ async fn serve(live: Arc<Live>, source: ConfigSource, notice: Option<&str>) -> R
     let reloads = Reloads::listen(Arc::clone(&live), Arc::clone(&deployer), file)?;
     let listeners = Listeners::bind(&config.server).await?;
     announce(&listeners, notice);
-    tokio::task::spawn_blocking(completion::prepare);
+    let completer = Arc::clone(&live.serving().completer);
+    tokio::task::spawn_blocking(move || completer.prepare_checks());
     let (stop, stopped) = watch::channel(false);
     // Rules serve while the classifier is loaded, and health says when it is ready.
     let following = Arc::clone(&deployer);

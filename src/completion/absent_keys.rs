@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::Completer;
+use super::{Completer, keys::KeyCounts, providers::Provider};
 
 /// What was told last; completers that follow one another share it.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,12 @@ impl Completer {
         }
     }
 
+    /// Returns whether there is a provider with a key that serves, or that takes none.
+    pub(super) fn has_key(&self, now: Instant) -> bool {
+        let counts = |provider: &Arc<dyn Provider>| provider.keys().and_then(|keys| keys.counts(now));
+        self.providers.iter().flatten().any(|provider| counts(provider).is_none_or(serves))
+    }
+
     fn absent_keys(&self, now: Instant) -> AbsentKeys {
         let mut absent = AbsentKeys::default();
         for (target, provider) in self.targets.iter().zip(&self.providers) {
@@ -58,12 +64,16 @@ impl Completer {
             if sources.is_empty() {
                 continue;
             }
-            let serves = keys.counts(now).is_some_and(|counts| counts.live + counts.resting > 0);
-            let providers = if serves { &mut absent.some } else { &mut absent.all };
+            let providers =
+                if keys.counts(now).is_some_and(serves) { &mut absent.some } else { &mut absent.all };
             providers.insert(Arc::clone(&self.config.providers[index.0].name), sources.join(", "));
         }
         absent
     }
+}
+
+fn serves(counts: KeyCounts) -> bool {
+    counts.live + counts.resting > 0
 }
 
 fn line(providers: &BTreeMap<Arc<str>, String>) -> String {
@@ -113,5 +123,16 @@ mod tests {
         completer.warn_of_absent_keys(now);
         let after = Completer::after(&completer, Arc::clone(completer.config())).unwrap();
         assert_eq!(*after.absent_told.0.lock().unwrap(), absent);
+    }
+
+    #[test]
+    fn a_key_is_there_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let with_key = completer(folder.path());
+        assert!(with_key.has_key(Instant::now()));
+        std::fs::remove_file(folder.path().join("key")).unwrap();
+        let health = Arc::clone(with_key.health());
+        let without = Completer::new(Arc::clone(with_key.config()), health).unwrap();
+        assert!(!without.has_key(Instant::now()));
     }
 }

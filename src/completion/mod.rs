@@ -62,11 +62,6 @@ use crate::{
 /// Pieces between the upstream side and a caller who reads slowly; then the upstream side waits.
 const PIECES_WAITING_MAX: usize = 32;
 
-/// Compiles what the checks of answers match with, some 30 ms of work that the first answer would wait for.
-pub fn prepare() {
-    quality::prepare();
-}
-
 /// A completion to make.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -140,6 +135,14 @@ impl Completer {
     pub fn telling(mut self, on_end: OnEnd) -> Self {
         self.on_end = Some(on_end);
         self
+    }
+
+    /// Compiles what the checks of answers match with, if any target can be called: 30 ms of work that the first answer
+    /// would wait for. Who routes alone is spared its 8 MB.
+    pub fn prepare_checks(&self) {
+        if self.has_key(Instant::now()) {
+            quality::prepare();
+        }
     }
 
     /// Returns the configuration that completions follow.

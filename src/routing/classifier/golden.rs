@@ -218,7 +218,11 @@ mod tests {
     use super::*;
     use crate::{
         config::Device,
-        routing::classifier::{bundle::Bundle, session::OutputSizes, tiny::TinyBundle},
+        routing::classifier::{
+            bundle::Bundle,
+            session::{Graph, OutputSizes},
+            tiny::TinyBundle,
+        },
     };
 
     #[test]
@@ -233,7 +237,8 @@ mod tests {
             sufficiencies: manifest.labels.levels.len() - 1,
             embedding: None,
         };
-        let (mut session, _) = ModelSession::open(&model, sizes, Device::Cpu, 1).unwrap();
+        let graph = Graph::of(model, 1).unwrap();
+        let (mut session, _) = ModelSession::open(&graph, sizes, Device::Cpu, 1).unwrap();
         // By the clock a busy machine takes long to get there.
         let ran = || ThreadClock::of_this_thread().and_then(ThreadClock::read).unwrap_or_default();
         let before = ran();

@@ -12,7 +12,8 @@ use sysinfo::{MemoryRefreshKind, System};
 use super::{SessionError, bundle::Sizes};
 
 /// One session of a graph of 23.4 MB (MiniLM, int8) adds 25 MB on a CPU: the weights in the layout that the kernels read,
-/// and activations. With room for what other types of weights need.
+/// and activations. With room for what other types of weights need. Where sessions share tables it is half of that for
+/// each further one, which is not known before the graph is read.
 const SESSION_MODELS: f64 = 1.25;
 /// Activations of the longest sequence, threads and bookkeeping, whatever the size of the graph.
 const SESSION_BYTES: u64 = 8 << 20;

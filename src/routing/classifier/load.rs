@@ -5,7 +5,6 @@
 //! loading takes no more than one core from requests, and under full load less.
 
 use std::{
-    borrow::Cow,
     path::Path,
     sync::Arc,
     thread,
@@ -15,9 +14,9 @@ use std::{
 use super::{
     Available, Background, Beside, BundleError, Description, Headroom, Manifest, OnnxClassifier, Probe,
     RunsOn, SessionError,
-    bundle::{Bundle, Opened},
+    bundle::{self, Bundle, Opened},
     golden, graph, headroom, memory, probe,
-    session::{self, ModelSession, OutputSizes},
+    session::{self, Graph, ModelSession, OutputSizes},
     tokenize::Encoder,
     workers::{Precedence, Shared, Workers},
 };
@@ -167,7 +166,8 @@ fn prepare(loading: &Loading<'_>, available: Available) -> Result<Ready, Session
         sufficiencies: manifest.labels.levels.len() - 1,
         embedding: manifest.embedding.map(|embedding| embedding.width),
     };
-    let (mut first, runs_on) = ModelSession::open(&model, sizes, loading.device, 1)?;
+    let graph = Graph::of(model, sessions_wanted(loading))?;
+    let (mut first, runs_on) = ModelSession::open(&graph, sizes, loading.device, 1)?;
     took.sessions = lap();
     let on_processor = match runs_on {
         RunsOn::Cuda => false,
@@ -183,12 +183,12 @@ fn prepare(loading: &Loading<'_>, available: Available) -> Result<Ready, Session
     let count = loading.workers.unwrap_or_else(|| workers_for(&runs_on));
     let mut sessions = vec![first];
     for _ in 1..count {
-        sessions.push(ModelSession::open(&model, sizes, device, 1)?.0);
+        sessions.push(ModelSession::open(&graph, sizes, device, 1)?.0);
     }
-    if let Cow::Borrowed(embedded) = &model {
-        memory::give_back_embedded(embedded);
+    drop(graph);
+    if loading.folder.is_none() {
+        memory::give_back_embedded(bundle::embedded_model());
     }
-    drop(model);
     took.sessions += lap();
 
     let runs = runs(&runs_on, count, &session::runtime()?.description);

@@ -1,4 +1,4 @@
-//! What only the system can do: memory given back after a bundle was loaded, some 40 MB of a small bundle's 155, and a
+//! What only the system can do: memory given back after a bundle was loaded, some 40 MB where a small bundle is read, and a
 //! thread that lets others go first and knows how long it ran.
 //!
 //! The only unsafe code of the crate. Where the platform lacks a call, nothing happens.

@@ -16,6 +16,7 @@ mod scores;
 #[cfg(test)]
 pub mod scripted;
 mod session;
+mod tables;
 #[cfg(test)]
 #[path = "../../../tests/integration/support/onnx/mod.rs"]
 #[allow(dead_code)]

@@ -3,17 +3,22 @@
 //! Loads the library once, builds sessions, runs one prompt at a time. Never pads and never
 //! batches: dynamic int8 scores depend on batch mates, and a prompt's scores must not.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use ndarray::{ArrayView1, Axis};
 use ort::{
     environment::Environment,
     ep::CUDA,
     session::{RunOptions, Session, builder::GraphOptimizationLevel},
-    value::{Outlet, TensorElementType, TensorRef, ValueType},
+    value::{DynValue, Outlet, Tensor, TensorElementType, TensorRef, ValueType},
 };
 
-use super::{bundle::BundleError, graph, library, memory};
+use super::{
+    bundle::BundleError,
+    graph, library, memory,
+    tables::{self, Table, Values},
+};
 use crate::config::Device;
 
 const INPUTS: [&str; 2] = ["input_ids", "attention_mask"];
@@ -177,6 +182,33 @@ impl Stop {
     }
 }
 
+/// A graph that sessions are built of.
+pub struct Graph {
+    model: Bytes,
+    /// By name, for those of several sessions on a CPU.
+    tables: Vec<(String, Arc<DynValue>)>,
+}
+
+impl Graph {
+    /// Reads what so many sessions can share: their tables, some 12 MB of a small model.
+    pub fn of(model: Bytes, sessions: usize) -> Result<Self, SessionError> {
+        // Values are the library's.
+        runtime()?;
+        let tables = if sessions > 1 { tables::tables(model.clone()) } else { Vec::new() };
+        // One that the library does not take as it is, each session reads for itself.
+        let shared = |table: Table| Some((table.name, Arc::new(value(table.shape, table.values).ok()?)));
+        Ok(Self { tables: tables.into_iter().filter_map(shared).collect(), model })
+    }
+}
+
+fn value(shape: Vec<i64>, values: Values) -> ort::Result<DynValue> {
+    Ok(match values {
+        Values::F32(values) => Tensor::from_array((shape, values))?.into_dyn(),
+        Values::U8(values) => Tensor::from_array((shape, values))?.into_dyn(),
+        Values::I8(values) => Tensor::from_array((shape, values))?.into_dyn(),
+    })
+}
+
 /// One ONNX Runtime session: one inference at a time.
 pub struct ModelSession {
     session: Session,
@@ -187,19 +219,19 @@ pub struct ModelSession {
 impl ModelSession {
     /// Builds a session where `device` says, with `threads` threads inside one operator.
     pub fn open(
-        model: &[u8],
+        graph: &Graph,
         sizes: OutputSizes,
         device: Device,
         threads: usize,
     ) -> Result<(Self, RunsOn), SessionError> {
         let runtime = runtime()?;
         let (session, runs_on) = match device {
-            Device::Cpu => (on_cpu(runtime, model, threads)?, RunsOn::Cpu),
-            Device::Cuda => (on_cuda(runtime, model).map_err(SessionError::Cuda)?, RunsOn::Cuda),
-            Device::Auto if !cuda_is_offered() => (on_cpu(runtime, model, threads)?, RunsOn::Cpu),
-            Device::Auto => match on_cuda(runtime, model) {
+            Device::Cpu => (on_cpu(runtime, graph, threads)?, RunsOn::Cpu),
+            Device::Cuda => (on_cuda(runtime, &graph.model).map_err(SessionError::Cuda)?, RunsOn::Cuda),
+            Device::Auto if !cuda_is_offered() => (on_cpu(runtime, graph, threads)?, RunsOn::Cpu),
+            Device::Auto => match on_cuda(runtime, &graph.model) {
                 Ok(session) => (session, RunsOn::Cuda),
-                Err(why) => (on_cpu(runtime, model, threads)?, RunsOn::CpuWithoutCuda(why)),
+                Err(why) => (on_cpu(runtime, graph, threads)?, RunsOn::CpuWithoutCuda(why)),
             },
         };
         check_graph(&session, sizes)?;
@@ -263,9 +295,14 @@ fn cuda_is_offered() -> bool {
     CUDA::is_available().unwrap_or(false)
 }
 
-fn on_cpu(runtime: &Runtime, model: &[u8], threads: usize) -> Result<Session, BundleError> {
-    let mut builder = builder(runtime, threads).map_err(|why| BundleError::Graph { why })?;
-    builder.commit_from_memory(model).map_err(|error| unbuilt(model, error.to_string()))
+fn on_cpu(runtime: &Runtime, graph: &Graph, threads: usize) -> Result<Session, BundleError> {
+    let refused = |why| BundleError::Graph { why };
+    let mut builder = builder(runtime, threads).map_err(refused)?;
+    for (name, table) in &graph.tables {
+        let with = builder.with_initializer(name, Arc::clone(table));
+        builder = with.map_err(|error| refused(error.to_string()))?;
+    }
+    builder.commit_from_memory(&graph.model).map_err(|error| unbuilt(&graph.model, error.to_string()))
 }
 
 /// Sorts what ONNX Runtime says of a graph that it does not take.
@@ -360,5 +397,34 @@ fn is_matrix(outlet: &Outlet, width: Option<usize>) -> bool {
             _ => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::classifier::bundle::Bundle;
+
+    #[test]
+    fn sessions_with_shared_tables_answer_the_same() {
+        let Bundle { manifest, model, .. } = Bundle::embedded().unwrap();
+        let sizes = OutputSizes {
+            intents: manifest.labels.intents.len(),
+            sufficiencies: manifest.labels.levels.len() - 1,
+            embedding: manifest.embedding.map(|embedding| embedding.width),
+        };
+        let (alone, shared) = (Graph::of(model.clone(), 1).unwrap(), Graph::of(model, 2).unwrap());
+        assert_eq!((alone.tables.len(), shared.tables.len()), (0, 1));
+        let open = |graph: &Graph| ModelSession::open(graph, sizes, Device::Cpu, 1).unwrap().0;
+        let mut alone = open(&alone);
+        let mut sharing = [open(&shared), open(&shared)];
+        // The tables live as long as who reads them.
+        drop(shared);
+        for ids in [&[101, 4863, 1996, 102][..], &[101, 102], &[101; 200]] {
+            let expected = alone.run(ids).unwrap();
+            for session in &mut sharing {
+                assert_eq!(session.run(ids).unwrap(), expected);
+            }
+        }
     }
 }

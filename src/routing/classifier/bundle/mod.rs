@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -141,7 +142,7 @@ enum Place {
 #[derive(Debug)]
 pub struct Bundle {
     pub manifest: Manifest,
-    pub model: Cow<'static, [u8]>,
+    pub model: Bytes,
     pub tokenizer: Cow<'static, [u8]>,
     pub golden: Vec<GoldenSample>,
     pub background: Option<Background>,
@@ -206,7 +207,10 @@ impl Opened {
             check_sha256(file, &bytes, &entry.sha256)?;
             Ok(bytes)
         };
-        let model = verified(MODEL)?;
+        let model = match verified(MODEL)? {
+            Cow::Borrowed(embedded) => Bytes::from_static(embedded),
+            Cow::Owned(read) => Bytes::from(read),
+        };
         let tokenizer = verified(TOKENIZER)?;
         let golden = parse_golden(&verified(GOLDEN)?)?;
         let background = match self.background_rows() {
@@ -256,6 +260,11 @@ impl Bundle {
         }
         read_inside(&folder, FILE, None, BASELINE_BYTES_MAX).map(|bytes| Some(Cow::Owned(bytes)))
     }
+}
+
+/// Returns the graph of the bundle inside the binary.
+pub fn embedded_model() -> &'static [u8] {
+    embedded(MODEL)
 }
 
 fn embedded(file: &'static str) -> &'static [u8] {
