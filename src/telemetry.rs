@@ -8,6 +8,7 @@ mod known;
 mod live;
 mod named;
 mod shadow;
+mod traffic;
 
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
@@ -18,10 +19,14 @@ use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 pub use self::fleet::fleet_wanted;
 pub use self::known::completions_of;
 pub use self::live::{
-    ReloadOutcome, SwapOutcome, bundle_change, bundle_role, classifiers_to_free, config_reload, generation,
+    ReloadOutcome, SwapOutcome, admin_refused, bundle_change, bundle_fetched, bundle_role, bundle_unfit,
+    classifiers_to_free, config_reload, generation,
 };
 pub use self::named::{Named, Names};
 pub use self::shadow::{shadow_dropped, shadow_scored};
+pub use self::traffic::{
+    explored, feedback, observed, offset, traffic_dropped, traffic_waiting, traffic_written,
+};
 
 /// Decisions by tier and source. With [`UNSCORED`] it tells the coverage: the share of requests that
 /// the classifier was needed for and did score.
@@ -80,34 +85,6 @@ const IN_PROGRESS: &str = "pointsman_completions_in_progress";
 const OVERHEAD_SECONDS: &str = "pointsman_completion_overhead_seconds";
 /// Attempts that an answered completion took.
 const ATTEMPTS_PER: &str = "pointsman_attempts_per_completion";
-
-/// Observations for learning, by how they came and whether they counted: applied, over_allowance.
-const OBSERVATIONS: &str = "pointsman_learning_observations_total";
-/// Learned offset on the logit of sufficiency, by intent and target.
-const OFFSET: &str = "pointsman_learning_offset";
-/// Decisions that try a target to learn about it.
-const EXPLORED: &str = "pointsman_explored_total";
-
-/// Requests that are not in the traffic log, by reason.
-const TRAFFIC_DROPPED: &str = "pointsman_traffic_dropped_total";
-/// Requests that the traffic store took.
-const TRAFFIC_WRITTEN: &str = "pointsman_traffic_written_total";
-/// Requests that wait to be written, those included that are being written.
-const TRAFFIC_QUEUE: &str = "pointsman_traffic_queue";
-/// Records and feedback that wait on local disk until the store is back.
-const TRAFFIC_SPOOLED: &str = "pointsman_traffic_spooled";
-/// 1 while the traffic store is there, else 0.
-const TRAFFIC_STORE_UP: &str = "pointsman_traffic_store_up";
-/// Bundles that were not taken, by reason: the labels of `routing::classifier::Unfit`.
-const BUNDLES_UNFIT: &str = "pointsman_bundles_unfit_total";
-
-/// Feedback by whose it is and what became of it: recorded, unknown_decision, duplicate, invalid, or why not.
-const FEEDBACK: &str = "pointsman_feedback_total";
-
-/// Versions of the classifier that were asked for, by where they came from: in_place, cached, downloaded, failed.
-const BUNDLES_FETCHED: &str = "pointsman_bundles_fetched_total";
-/// Calls of the admin listener that were refused, by reason: no_credential, unreadable, wrong_token, tls.
-const ADMIN_REFUSED: &str = "pointsman_admin_refused_total";
 
 /// From a rule's 20 microseconds to an overloaded second.
 const BUCKETS_S: [f64; 14] = [
@@ -203,6 +180,7 @@ fn describe() {
     fleet::describe();
     live::describe();
     shadow::describe();
+    traffic::describe();
     describe_counter!(DECISIONS, "Decisions by tier and source");
     describe_counter!(REFUSED, "Requests that got no decision, by reason");
     describe_counter!(UNSCORED, "Requests that the classifier was asked for and did not score, by reason");
@@ -210,8 +188,6 @@ fn describe() {
         UNREAD,
         "Scored requests in a language that the classifier does not read well, by language"
     );
-    describe_counter!(BUNDLES_FETCHED, "Versions of the classifier asked for, by where they came from");
-    describe_counter!(FEEDBACK, "Feedback by source and what became of it");
     describe_counter!(CLAIMED, "Scored requests that an intent by example claimed, by intent");
     describe_counter!(SKIPPED, "Queued requests whose caller was gone before a session was free");
     describe_gauge!(WAITING, "Requests waiting for a classifier session, of all bundles that are loaded");
@@ -235,9 +211,6 @@ fn describe() {
     describe_gauge!(ATTEMPT_COST, "What attempts cost, US dollars, by target");
     describe_counter!(COMPLETIONS, "Completions by tier that answered and outcome");
     describe_counter!(COMPLETIONS_FAILED, "Completions that nobody answered, or not to the end, by kind");
-    describe_counter!(OBSERVATIONS, "Observations for learning, by channel and fate");
-    describe_gauge!(OFFSET, "Learned offset on the logit of sufficiency, by intent and target");
-    describe_counter!(EXPLORED, "Decisions that try a target to learn about it");
     describe_counter!(
         ESCALATED,
         "Completions that a higher tier answered since an answer below was weak, by that tier"
@@ -245,13 +218,6 @@ fn describe() {
     describe_gauge!(IN_PROGRESS, "Completions in progress");
     describe_histogram!(OVERHEAD_SECONDS, metrics::Unit::Seconds, "Time of a completion in pointsman itself");
     describe_histogram!(ATTEMPTS_PER, "Attempts that an answered completion took");
-    describe_counter!(TRAFFIC_DROPPED, "Requests that are not in the traffic log, by reason");
-    describe_counter!(TRAFFIC_WRITTEN, "Requests that the traffic store took");
-    describe_counter!(BUNDLES_UNFIT, "Bundles that were not taken, by reason");
-    describe_gauge!(TRAFFIC_QUEUE, "Requests that wait to be written");
-    describe_gauge!(TRAFFIC_SPOOLED, "Records and feedback that wait on local disk until the store is back");
-    describe_gauge!(TRAFFIC_STORE_UP, "1 while the traffic store is there, else 0");
-    describe_counter!(ADMIN_REFUSED, "Calls of the admin listener that were refused, by reason");
 }
 
 /// What one decision adds to the metrics.
@@ -411,60 +377,6 @@ impl Drop for InProgress {
     fn drop(&mut self) {
         gauge!(IN_PROGRESS).decrement(1.0);
     }
-}
-
-/// Counts observations for learning that came by `channel`.
-pub fn observed(channel: &'static str, applied: u64, over_allowance: u64) {
-    for (fate, count) in [("applied", applied), ("over_allowance", over_allowance)] {
-        counter!(OBSERVATIONS, "channel" => channel, "fate" => fate).increment(count);
-    }
-}
-
-/// Notes a learned offset.
-pub fn offset(intent: &str, target: &str, mean: f64) {
-    gauge!(OFFSET, "intent" => intent.to_owned(), "target" => target.to_owned()).set(mean);
-}
-
-/// Counts a decision that tries a target to learn about it.
-pub fn explored() {
-    counter!(EXPLORED).increment(1);
-}
-
-/// Counts one piece of feedback.
-pub fn feedback(source: &'static str, status: &'static str) {
-    counter!(FEEDBACK, "source" => source, "status" => status).increment(1);
-}
-
-/// Counts requests that are not logged.
-pub fn traffic_dropped(reason: &'static str, records: u64) {
-    counter!(TRAFFIC_DROPPED, "reason" => reason).increment(records);
-}
-
-/// Counts requests that the traffic store took.
-pub fn traffic_written(records: u64) {
-    counter!(TRAFFIC_WRITTEN).increment(records);
-}
-
-/// Notes what waits to be written and in the spool, and whether the traffic store is there.
-pub fn traffic_waiting(queue: usize, spooled: u64, store_up: bool) {
-    gauge!(TRAFFIC_QUEUE).set(queue as f64);
-    gauge!(TRAFFIC_SPOOLED).set(spooled as f64);
-    gauge!(TRAFFIC_STORE_UP).set(if store_up { 1.0 } else { 0.0 });
-}
-
-/// Counts a version of the classifier that was asked for, by where it came from.
-pub fn bundle_fetched(from: &'static str) {
-    counter!(BUNDLES_FETCHED, "from" => from).increment(1);
-}
-
-/// Counts a call of the admin listener that was refused.
-pub fn admin_refused(reason: &'static str) {
-    counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
-}
-
-/// Counts a bundle that was not taken.
-pub fn bundle_unfit(reason: &'static str) {
-    counter!(BUNDLES_UNFIT, "reason" => reason).increment(1);
 }
 
 #[cfg(test)]

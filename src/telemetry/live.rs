@@ -1,4 +1,4 @@
-//! Metrics of what serves: generations, exchanges of bundles, reloads of the configuration.
+//! Metrics of what serves: generations, bundles and their exchanges, reloads of the configuration, who may ask for them.
 
 use std::time::Duration;
 
@@ -16,8 +16,17 @@ pub(super) const BUNDLE: &str = "pointsman_bundle_info";
 const RELOADS: &str = "pointsman_config_reloads_total";
 /// Classifiers that serve no new request and still work on an old one.
 const TO_FREE: &str = "pointsman_classifiers_to_free";
+/// Bundles that were not taken, by reason: the labels of `routing::classifier::Unfit`.
+const BUNDLES_UNFIT: &str = "pointsman_bundles_unfit_total";
+/// Versions of the classifier that were asked for, by where they came from: in_place, cached, downloaded, failed.
+pub(super) const BUNDLES_FETCHED: &str = "pointsman_bundles_fetched_total";
+/// Calls of the admin listener that were refused, by reason: no_credential, unreadable, wrong_token, tls.
+pub(super) const ADMIN_REFUSED: &str = "pointsman_admin_refused_total";
 
 pub(super) fn describe() {
+    describe_counter!(BUNDLES_UNFIT, "Bundles that were not taken, by reason");
+    describe_counter!(BUNDLES_FETCHED, "Versions of the classifier asked for, by where they came from");
+    describe_counter!(ADMIN_REFUSED, "Calls of the admin listener that were refused, by reason");
     describe_gauge!(
         GENERATION,
         "Exchanges of bundles and configuration since the start, as decisions name them"
@@ -92,4 +101,19 @@ pub fn bundle_role(version: &str, role: &'static str, is_held: bool) {
 /// Notes how many classifiers wait for their last request.
 pub fn classifiers_to_free(waiting: usize) {
     gauge!(TO_FREE).set(waiting as f64);
+}
+
+/// Counts a version of the classifier that was asked for, by where it came from.
+pub fn bundle_fetched(from: &'static str) {
+    counter!(BUNDLES_FETCHED, "from" => from).increment(1);
+}
+
+/// Counts a call of the admin listener that was refused.
+pub fn admin_refused(reason: &'static str) {
+    counter!(ADMIN_REFUSED, "reason" => reason).increment(1);
+}
+
+/// Counts a bundle that was not taken.
+pub fn bundle_unfit(reason: &'static str) {
+    counter!(BUNDLES_UNFIT, "reason" => reason).increment(1);
 }

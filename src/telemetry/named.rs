@@ -28,7 +28,7 @@ impl Named {
     /// Returns what a gauge is of; `None` where that is nothing that a configuration names.
     fn of(gauge: &str) -> Option<Self> {
         match gauge {
-            super::TARGET_STATE | super::OFFSET => Some(Self::Target),
+            super::TARGET_STATE | super::traffic::OFFSET => Some(Self::Target),
             super::PROVIDER_KEYS => Some(Self::Provider),
             super::BUDGET_SPENT => Some(Self::Budget),
             _ => None,
@@ -167,7 +167,7 @@ mod tests {
             let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
             metrics::with_local_recorder(&recorder, || {
                 for intent in ["code", "a\",target=\"x\"", "\\"] {
-                    metrics::gauge!(super::super::OFFSET, "intent" => intent, "target" => name.clone())
+                    metrics::gauge!(super::super::traffic::OFFSET, "intent" => intent, "target" => name.clone())
                         .set(1.0);
                 }
             });
