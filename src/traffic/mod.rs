@@ -13,6 +13,7 @@ pub mod replay;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod signals;
+mod speed;
 pub mod stats;
 pub mod store;
 pub mod text;

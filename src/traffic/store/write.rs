@@ -16,6 +16,7 @@ use super::{
 use crate::traffic::{
     feedback::Feedback,
     record::{Kind, Record},
+    speed::{PORTION, Speed},
 };
 
 /// Rows of one statement: one that the database remembers, and of which a batch takes a few.
@@ -31,27 +32,46 @@ impl Store {
     /// Writes records, durable when this returns; those that are there already are left as they are. Feedback that
     /// came before its record becomes known. Returns how many were new.
     pub async fn write(&self, records: &[Record]) -> Result<u64, StoreError> {
+        self.write_at(records, Speed::Full).await
+    }
+
+    /// The same at a speed.
+    pub(in crate::traffic) async fn write_at(
+        &self,
+        records: &[Record],
+        speed: Speed,
+    ) -> Result<u64, StoreError> {
         let mut new = 0;
         for batch in records.chunks(ROWS_MAX) {
-            let documents =
-                batch.iter().map(|record| self.document(record)).collect::<Result<Vec<_>, _>>()?;
-            new += self.bounded(self.write_batch(batch, &documents)).await?;
+            let mut documents = Vec::with_capacity(batch.len());
+            for record in batch {
+                documents.push(self.document(record)?);
+                speed.rest_after(documents.len()).await;
+            }
+            new += self.bounded(self.write_batch(batch, &documents, speed)).await?;
         }
         Ok(new)
     }
 
-    async fn write_batch(&self, records: &[Record], documents: &[String]) -> Result<u64, StoreError> {
+    async fn write_batch(
+        &self,
+        records: &[Record],
+        documents: &[String],
+        speed: Speed,
+    ) -> Result<u64, StoreError> {
         if self.dialect() == Dialect::Sqlite {
-            return self.insert_batch(records, documents).await?.map_err(|error| self.failed(&error));
+            return self.insert_batch(records, documents, speed).await?.map_err(|error| self.failed(&error));
         }
+        // The work is done elsewhere.
+        let speed = Speed::Full;
         let days: BTreeSet<i64> = records.iter().map(|record| day(record.decision_id)).collect();
         self.make_days(&days).await?;
-        match self.insert_batch(records, documents).await? {
+        match self.insert_batch(records, documents, speed).await? {
             // Another replica has dropped a day that is past its time.
             Err(error) if postgres::is_day_missing(&error) => {
                 self.forget_days(&days);
                 self.make_days(&days).await?;
-                self.insert_batch(records, documents).await?.map_err(|error| self.failed(&error))
+                self.insert_batch(records, documents, speed).await?.map_err(|error| self.failed(&error))
             }
             other => other.map_err(|error| self.failed(&error)),
         }
@@ -62,9 +82,10 @@ impl Store {
         &self,
         records: &[Record],
         documents: &[String],
+        speed: Speed,
     ) -> Result<Result<u64, sqlx::Error>, StoreError> {
         let mut transaction = self.begin().await?;
-        let inserted = self.insert_records(&mut transaction, records, documents).await;
+        let inserted = self.insert_records(&mut transaction, records, documents, speed).await;
         Ok(match inserted {
             Ok(new) => transaction.commit().await.map(|()| new),
             // Dropping the transaction undoes it.
@@ -127,9 +148,14 @@ impl Store {
         transaction: &mut Transaction<'static, Any>,
         records: &[Record],
         documents: &[String],
+        speed: Speed,
     ) -> Result<u64, sqlx::Error> {
         let mut new = 0;
-        for (records, documents) in records.chunks(INSERT_ROWS).zip(documents.chunks(INSERT_ROWS)) {
+        let rows = match speed {
+            Speed::Full => INSERT_ROWS,
+            Speed::Gentle => PORTION,
+        };
+        for (records, documents) in records.chunks(rows).zip(documents.chunks(rows)) {
             let mut insert = self.statement(INSERT_RECORDS);
             for (place, (record, document)) in records.iter().zip(documents).enumerate() {
                 if place > 0 {
@@ -138,8 +164,9 @@ impl Store {
                 record_row(&mut insert, record, document);
             }
             insert.push(" ON CONFLICT DO NOTHING");
-            let insert = if records.len() == INSERT_ROWS { insert.query_again() } else { insert.query() };
+            let insert = if records.len() == rows { insert.query_again() } else { insert.query() };
             new += insert.execute(&mut **transaction).await?.rows_affected();
+            speed.rest_after(records.len()).await;
         }
         let mut adopt = self.statement("UPDATE feedback SET known = 1 WHERE known = 0 AND decision_id IN ");
         adopt.list(records.iter().map(|record| record.decision_id.to_string()));

@@ -9,7 +9,6 @@ use super::{
     link::Lost,
     queue::{BATCH_BYTES_MAX, BATCH_MAX},
     spool::Entry,
-    within,
 };
 use crate::traffic::{
     FeedbackError,
@@ -75,7 +74,7 @@ impl Writer {
             Origin::Request => self.config.unknown_feedback_max,
             Origin::Spool { .. } => NO_LIMIT,
         };
-        match within(self.patience(), shelf.add_feedback(feedback, unknown_max)).await {
+        match self.within(shelf.add_feedback(feedback, unknown_max)).await {
             Ok(landed) => {
                 self.link.proved();
                 Some(landed.into_iter().map(Ok).collect())
@@ -101,7 +100,7 @@ impl Writer {
         let mut all = Vec::with_capacity(feedback.len());
         let mut refused = None;
         for one in feedback {
-            match within(self.patience(), shelf.add_feedback(std::slice::from_ref(one), unknown_max)).await {
+            match self.within(shelf.add_feedback(std::slice::from_ref(one), unknown_max)).await {
                 Ok(landed) => all.extend(landed.into_iter().map(Ok)),
                 Err(Lost::Failed(error @ StoreError::Refused { .. })) => {
                     all.push(Err(()));
@@ -168,7 +167,7 @@ impl Writer {
         }
         let not_told = || vec![Whose::NotTold; decisions.len()];
         let mut all = match self.link.shelf() {
-            Some(shelf) => match within(self.patience(), shelf.tenants_of(decisions)).await {
+            Some(shelf) => match self.within(shelf.tenants_of(decisions)).await {
                 Ok(tenants) => {
                     tenants.into_iter().map(|tenant| tenant.map_or(Whose::NotThere, Whose::Tenant)).collect()
                 }

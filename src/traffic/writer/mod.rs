@@ -42,6 +42,7 @@ use super::{
     observe::Pending,
     record::Record,
     signals::Signals,
+    speed::Speed,
     store::StoreError,
     text::{Known, TextKeeper},
 };
@@ -49,6 +50,11 @@ use crate::config::TrafficConfig;
 
 /// Longest wait for the store to take a batch, some hundred times what is usual; then it counts as down.
 const STORE_MAX: Duration = Duration::from_secs(3);
+/// A store that takes this long for a batch, some dozen times what is usual, is given up where the queue fills meanwhile:
+/// the spool takes thousands of records in that time.
+const CROWDED_AFTER: Duration = Duration::from_millis(500);
+/// How often the queue is looked at after that.
+const CROWDED_LOOK: Duration = Duration::from_millis(50);
 /// How long the end may take: what is not in the store by then goes to the spool.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Most bytes of documents that are read from the spool at once.
@@ -93,6 +99,8 @@ pub struct Writer {
     link: Link,
     spool: Spool,
     pace: Pace,
+    /// Whether feedback waits for what is being written.
+    is_awaited: bool,
     /// Times that the store was given up because of the batch that is replayed.
     refused_whole: u32,
     /// Not before this is the spool read again.
@@ -122,6 +130,7 @@ impl Writer {
             link: Link::new(place, shelves),
             spool: Spool::new(config.spool.clone()),
             pace: Pace::new(BATCH_MAX, REPLAY_BYTES_MAX, STORE_MAX),
+            is_awaited: false,
             refused_whole: 0,
             replay_from: now,
             upkeep_at: now + UPKEEP_FIRST,
@@ -164,6 +173,7 @@ impl Writer {
     /// Writes everything that waits: records first, so that feedback about them finds them.
     async fn round(&mut self) {
         let taken = self.queue.take();
+        self.is_awaited = !taken.feedback.is_empty();
         self.note();
         if self.link.is_starting() {
             // Opening a file takes some milliseconds: no reason to spool.
@@ -190,6 +200,7 @@ impl Writer {
                     Some(record) => records.push(record),
                     None => self.totals.dropped("not_kept", 1, &"applying the policy for texts broke down"),
                 }
+                self.speed(Origin::Request).rest_after(seen).await;
             }
             if seen == 0 {
                 break;
@@ -244,7 +255,7 @@ impl Writer {
     /// Returns what became of these records; `None` where the store is down, or gone meanwhile.
     async fn write(&mut self, records: &[Record], origin: Origin) -> Option<Taken> {
         let shelf = self.link.shelf()?;
-        match within(self.patience(), shelf.write(records)).await {
+        match self.within(shelf.write_at(records, self.speed(origin))).await {
             Ok(new) => {
                 self.link.proved();
                 self.totals.written(new);
@@ -258,11 +269,20 @@ impl Writer {
         }
     }
 
+    /// Returns how fast what came from there is written: with rests as long as nobody waits for it, and no next batch does.
+    fn speed(&self, origin: Origin) -> Speed {
+        let is_urgent = self.is_awaited || self.stop_by.is_some() || self.queue.is_due(self.config.flush);
+        match origin {
+            Origin::Request if !is_urgent => Speed::Gentle,
+            Origin::Request | Origin::Spool { .. } => Speed::Full,
+        }
+    }
+
     /// Finds the records that the store refuses among those that it takes.
     async fn write_each(&mut self, shelf: &dyn Shelf, records: &[Record], origin: Origin) -> Option<Taken> {
         let mut taken = Taken::default();
         for record in records {
-            match within(self.patience(), shelf.write(std::slice::from_ref(record))).await {
+            match self.within(shelf.write_at(std::slice::from_ref(record), Speed::Full)).await {
                 Ok(new) => self.totals.written(new),
                 Err(Lost::Failed(error @ StoreError::Refused { .. })) => {
                     taken.refused += 1;
@@ -411,6 +431,29 @@ impl Writer {
         self.link.close(by.saturating_duration_since(Clock::now())).await;
     }
 
+    /// Waits for the store, but not for ever, and less long where records would be dropped meanwhile. What it did after
+    /// that is found out by doing it again.
+    async fn within<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, Lost> {
+        let started = Clock::now();
+        tokio::select! {
+            // First: an answer that is there counts.
+            biased;
+            answer = timeout(self.patience(), asked) => match answer {
+                Ok(answer) => answer.map_err(Lost::Failed),
+                Err(_) => Err(Lost::Slow(started.elapsed())),
+            },
+            () = self.crowded() => Err(Lost::Slow(started.elapsed())),
+        }
+    }
+
+    /// Resolves when the queue is half full though the store has had a while to take what it was given.
+    async fn crowded(&self) {
+        tokio::time::sleep(CROWDED_AFTER).await;
+        while !self.queue.is_half_full() {
+            tokio::time::sleep(CROWDED_LOOK).await;
+        }
+    }
+
     /// Returns how long the store is waited for now.
     fn patience(&self) -> Duration {
         match self.stop_by {
@@ -431,17 +474,6 @@ impl Writer {
 /// Returns what work gives, `None` where it breaks down.
 fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
-}
-
-/// Waits for the store, but not for ever. What it did after that is found out by doing it again.
-async fn within<T>(
-    patience: Duration,
-    asked: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Lost> {
-    match timeout(patience, asked).await {
-        Ok(answer) => answer.map_err(Lost::Failed),
-        Err(_) => Err(Lost::Slow(patience)),
-    }
 }
 
 #[cfg(test)]

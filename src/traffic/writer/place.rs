@@ -15,6 +15,7 @@ use crate::{
     traffic::{
         feedback::Feedback,
         record::Record,
+        speed::Speed,
         store::{
             Deleted, Landed, Store, StoreError,
             sqlite::{self, Identity},
@@ -34,7 +35,7 @@ pub trait Place: Send + Sync {
 
 /// An open store, as far as the writer uses it; each method as the [`Store`]'s of the same name.
 pub trait Shelf: Send + Sync {
-    fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<u64, StoreError>>;
+    fn write_at<'a>(&'a self, records: &'a [Record], speed: Speed) -> BoxFuture<'a, Result<u64, StoreError>>;
 
     fn add_feedback<'a>(
         &'a self,
@@ -100,8 +101,8 @@ impl Place for Configured {
 }
 
 impl Shelf for Store {
-    fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.write(records))
+    fn write_at<'a>(&'a self, records: &'a [Record], speed: Speed) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.write_at(records, speed))
     }
 
     fn add_feedback<'a>(

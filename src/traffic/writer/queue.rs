@@ -172,6 +172,14 @@ impl Queue {
         self.lock().records.len() + self.taken.load(Ordering::Relaxed)
     }
 
+    /// Returns whether half of what may wait does, in records or in bytes, those included that are being written.
+    pub fn is_half_full(&self) -> bool {
+        let waiting = self.lock();
+        let records = waiting.records.len() + self.taken.load(Ordering::Relaxed);
+        let bytes = waiting.bytes + self.taken_bytes.load(Ordering::Relaxed);
+        records > self.limits.records_max / 2 || bytes > self.limits.bytes_max / 2
+    }
+
     /// Waits until something is to be written, or the queue is stopped. For the writer alone.
     pub async fn ready(&self, flush: Duration) {
         loop {

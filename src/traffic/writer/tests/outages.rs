@@ -1,6 +1,10 @@
 //! A store that is down, silent or broken: what was acknowledged is spooled and replayed, once.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -48,6 +52,34 @@ async fn a_silent_store_counts_as_down_and_what_it_took_is_not_doubled() {
     world.spooled(0).await;
     assert_eq!(world.store.script(|script| (script.records.len(), script.feedback.len())), (2, 1));
     assert_eq!(world.traffic.feedback(given).await.unwrap(), Landed::Duplicate);
+}
+
+#[tokio::test]
+async fn a_silent_store_is_given_up_before_the_queue_is_full() {
+    let mut fastest = Duration::MAX;
+    // The system may not let the writer run in time.
+    for _ in 0..3 {
+        let world = World::start(Mode::Fine, |config| config.queue_max = 100);
+        let first = world.decide("hello");
+        until("the answer about the first", || world.traffic.status().written == 1).await;
+        world.store.become_(Mode::Silent);
+        let began = Instant::now();
+        // Two thirds of what may wait; a store is waited for longer where nothing is in danger.
+        let ids: Vec<Uuid> = (0..66).map(|_| world.decide("hello")).collect();
+        world.spooled(66).await;
+        fastest = fastest.min(began.elapsed());
+        let more: Vec<Uuid> = (0..66).map(|_| world.decide("hello")).collect();
+        world.spooled(132).await;
+        assert_eq!(world.traffic.status().dropped, 0);
+        world.store.become_(Mode::Fine);
+        world.spooled(0).await;
+        let all: BTreeSet<Uuid> = [first].into_iter().chain(ids).chain(more).collect();
+        assert!(world.store.script(|script| script.records.keys().eq(&all)));
+        if fastest < super::STORE_MAX {
+            break;
+        }
+    }
+    assert!(fastest >= super::CROWDED_AFTER && fastest < super::STORE_MAX, "{fastest:?}");
 }
 
 #[tokio::test]

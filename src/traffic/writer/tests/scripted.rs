@@ -17,6 +17,7 @@ use crate::{
     traffic::{
         feedback::Feedback,
         record::Record,
+        speed::Speed,
         store::{Deleted, Landed, Store, StoreError},
     },
 };
@@ -109,7 +110,7 @@ impl Place for Scripted {
 }
 
 impl Shelf for Scripted {
-    fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<u64, StoreError>> {
+    fn write_at<'a>(&'a self, records: &'a [Record], _: Speed) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             self.fails()?;
             if let Mode::Slow(each) = self.script(|script| script.mode) {
