@@ -82,6 +82,13 @@ impl Fleet {
             fleet.join(&fleet.sections(VERSIONS, ""), "").await;
         }
         fleet.serve(CONFIGURED, STARTS_WITHIN).await;
+        // Who is not known yet would change whom a share of them is.
+        for replica in &fleet.replicas {
+            within(TOLD_WITHIN, "all to be known to all", async || {
+                replica.fleet().await.replicas.len() == fleet.replicas.len()
+            })
+            .await;
+        }
         fleet
     }
 

@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     io::{Read, Write},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
@@ -21,6 +21,7 @@ use std::{
 use pointsman::config::StoreConfig;
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// Where packages put the binaries when they are not on the path.
 const FOLDERS: [&str; 6] = [
@@ -35,9 +36,6 @@ const FOLDERS: [&str; 6] = [
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Starts with another port, if somebody took the one that was free.
 const STARTS_MAX: usize = 3;
-/// Ports of servers, if the system gives none of them to who asks for any: those may not come back to a server that
-/// stopped for a while.
-const PORTS: std::ops::Range<u16> = 15_000..32_768;
 
 /// Runs the server until its own input ends, which it does with the process that holds the other end, or names a
 /// signal. At the end of the input the folder goes as well.
@@ -66,6 +64,8 @@ pub struct Postgres {
     binaries: PathBuf,
     data: PathBuf,
     port: u16,
+    /// Keeps the port while the server is stopped.
+    _held: Option<TcpSocket>,
     user: Option<(u32, u32)>,
     watch: Option<Child>,
     _folder: Option<TempDir>,
@@ -94,12 +94,12 @@ impl Postgres {
         command.arg("-D").arg(&data).current_dir(folder);
         let output = as_user(&mut command, user).output().unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-        Self { binaries, data, port: 0, user, watch: None, _folder: None }
+        Self { binaries, data, port: 0, _held: None, user, watch: None, _folder: None }
     }
 
     async fn resume_anywhere(&mut self) {
         for start in 1..=STARTS_MAX {
-            self.port = free_port();
+            (self.port, self._held) = free_port();
             match self.try_resume().await {
                 Ok(()) => return,
                 Err(log) => assert!(start < STARTS_MAX, "PostgreSQL does not start: {log}"),
@@ -244,24 +244,15 @@ fn binaries() -> PathBuf {
         )
 }
 
-/// Returns a loopback port that is free and, but on a system that gives any port to who asks for one, stays so while
-/// its server is stopped.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let given = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-    let first_given =
-        given.and_then(|given| given.split_whitespace().next()?.parse().ok()).unwrap_or(PORTS.end);
-    let ours = PORTS.start..PORTS.end.min(first_given);
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    // Processes begin apart, and no port is tried twice in one.
-    let begin = std::process::id().wrapping_mul(97);
-    let mut tried = ours.clone().filter_map(|_| {
-        let next =
-            begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::try_from(ours.len()).ok()?;
-        Some(ours.start + u16::try_from(next).ok()?)
-    });
-    let any = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    tried.find(free).unwrap_or_else(any)
+/// Returns a free loopback port and, where that keeps nobody from listening at it, a socket that holds it: bound, so that
+/// the system gives it to no one who asks for any port, also while its server is stopped, but not listening.
+fn free_port() -> (u16, Option<TcpSocket>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    // Elsewhere an address that is bound can be bound by nobody else.
+    (port, cfg!(target_os = "linux").then_some(socket))
 }
 
 /// PostgreSQL refuses to run as root: then it runs as who has its package's user, or as nobody.
