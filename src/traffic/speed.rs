@@ -19,10 +19,15 @@ pub enum Speed {
     Gentle,
 }
 
+/// Returns whether so many records of a batch end a portion.
+pub fn ends_portion(done: usize) -> bool {
+    done.is_multiple_of(PORTION)
+}
+
 impl Speed {
     /// Rests, if so many records of a batch end a portion.
     pub async fn rest_after(self, done: usize) {
-        if self == Self::Gentle && done.is_multiple_of(PORTION) {
+        if self == Self::Gentle && ends_portion(done) {
             sleep(REST).await;
         }
     }

@@ -1,8 +1,9 @@
 //! What has to be known of a graph before ONNX Runtime reads it: which ONNX it was written for, and that it is complete.
 //!
-//! Reads the few fields of ONNX's protobuf schema that say so (field numbers as in `onnx.proto3`) and skips the rest,
-//! weights included.
+//! Reads the few fields of ONNX's protobuf schema that say so, or that [`super::tables`] needs (field numbers as in
+//! `onnx.proto3`), and skips the rest. Weights are not copied where the graph's bytes are shared ones.
 
+use bytes::{Buf, Bytes};
 use prost::Message;
 
 use super::bundle::BundleError;
@@ -11,75 +12,85 @@ use super::bundle::BundleError;
 const EXTERNAL: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
-struct Model {
+pub(super) struct Model {
     #[prost(int64, tag = "1")]
-    ir_version: i64,
+    pub ir_version: i64,
     #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
+    pub graph: Option<Graph>,
     #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSet>,
+    pub opset_import: Vec<OperatorSet>,
     #[prost(message, repeated, tag = "25")]
-    functions: Vec<Function>,
+    pub functions: Vec<Function>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct OperatorSet {
+pub(super) struct OperatorSet {
     #[prost(string, tag = "1")]
-    domain: String,
+    pub domain: String,
     #[prost(int64, tag = "2")]
-    version: i64,
+    pub version: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Graph {
+pub(super) struct Graph {
     #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
-    initializers: Vec<Tensor>,
+    pub initializers: Vec<Tensor>,
     #[prost(message, repeated, tag = "15")]
-    sparse_initializers: Vec<SparseTensor>,
+    pub sparse_initializers: Vec<SparseTensor>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Function {
+pub(super) struct Function {
     #[prost(message, repeated, tag = "7")]
-    nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Node {
+pub(super) struct Node {
+    #[prost(string, repeated, tag = "1")]
+    pub inputs: Vec<String>,
+    #[prost(string, tag = "4")]
+    pub operator: String,
     #[prost(message, repeated, tag = "5")]
-    attributes: Vec<Attribute>,
+    pub attributes: Vec<Attribute>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Attribute {
+pub(super) struct Attribute {
     #[prost(message, optional, tag = "5")]
-    tensor: Option<Tensor>,
+    pub tensor: Option<Tensor>,
     #[prost(message, optional, tag = "6")]
-    graph: Option<Graph>,
+    pub graph: Option<Graph>,
     #[prost(message, repeated, tag = "10")]
-    tensors: Vec<Tensor>,
+    pub tensors: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
-    graphs: Vec<Graph>,
+    pub graphs: Vec<Graph>,
     #[prost(message, optional, tag = "22")]
-    sparse_tensor: Option<SparseTensor>,
+    pub sparse_tensor: Option<SparseTensor>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Tensor {
+pub(super) struct Tensor {
+    #[prost(int64, repeated, tag = "1")]
+    pub shape: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    pub data_type: i32,
     #[prost(string, tag = "8")]
-    name: String,
+    pub name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub values: Bytes,
     #[prost(int32, tag = "14")]
-    data_location: i32,
+    pub data_location: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct SparseTensor {
+pub(super) struct SparseTensor {
     #[prost(message, optional, tag = "1")]
-    values: Option<Tensor>,
+    pub values: Option<Tensor>,
     #[prost(message, optional, tag = "2")]
-    indices: Option<Tensor>,
+    pub indices: Option<Tensor>,
 }
 
 /// Which ONNX a graph was written for.
@@ -92,7 +103,7 @@ pub struct Written {
 }
 
 /// Reads a graph's head; one that keeps weights in other files, which no hash of the manifest holds, is refused.
-pub fn inspect(model: &[u8]) -> Result<Written, BundleError> {
+pub fn inspect(model: impl Buf) -> Result<Written, BundleError> {
     let refused = |why: String| BundleError::Graph { why };
     let model = Model::decode(model)
         .map_err(|error| refused(format!("is no ONNX graph, or not all of one: {error}: export it again")))?;
@@ -136,7 +147,7 @@ mod tests {
     use super::*;
 
     fn tensor(data_location: i32) -> Tensor {
-        Tensor { name: "weights".to_owned(), data_location }
+        Tensor { name: "weights".to_owned(), data_location, ..Tensor::default() }
     }
 
     fn model(graph: Graph) -> Vec<u8> {
@@ -149,26 +160,29 @@ mod tests {
 
     fn within(graph: Graph) -> Graph {
         let attribute = Attribute { graph: Some(graph), ..Attribute::default() };
-        Graph { nodes: vec![Node { attributes: vec![attribute] }], ..Graph::default() }
+        Graph { nodes: vec![Node { attributes: vec![attribute], ..Node::default() }], ..Graph::default() }
     }
 
     #[test]
     fn the_version_is_that_of_the_standard_operators() {
         let graph = Graph { initializers: vec![tensor(0)], ..Graph::default() };
-        assert_eq!(inspect(&model(graph)).unwrap(), Written { opset: 17, ir_version: 8 });
+        assert_eq!(inspect(&*model(graph)).unwrap(), Written { opset: 17, ir_version: 8 });
     }
 
     #[test]
     fn weights_in_other_files_are_found_wherever_they_hide() {
         let check = |graph: Graph| {
-            let error = inspect(&model(graph)).unwrap_err().to_string();
+            let error = inspect(&*model(graph)).unwrap_err().to_string();
             assert!(error.contains("tensor \"weights\" lies in another file"), "{error}");
         };
         let initializer = Graph { initializers: vec![tensor(0), tensor(EXTERNAL)], ..Graph::default() };
         check(within(within(initializer.clone())));
         check(initializer);
         let attribute = Attribute { tensors: vec![tensor(EXTERNAL)], ..Attribute::default() };
-        check(Graph { nodes: vec![Node { attributes: vec![attribute] }], ..Graph::default() });
+        check(Graph {
+            nodes: vec![Node { attributes: vec![attribute], ..Node::default() }],
+            ..Graph::default()
+        });
         let sparse = SparseTensor { values: Some(tensor(EXTERNAL)), indices: None };
         check(Graph { sparse_initializers: vec![sparse], ..Graph::default() });
     }

@@ -160,7 +160,7 @@ fn prepare(loading: &Loading<'_>, available: Available) -> Result<Ready, Session
     drop(tokenizer);
     took.tokenizer = lap();
 
-    graph::inspect(&model)?;
+    graph::inspect(model.clone())?;
     let sizes = OutputSizes {
         intents: manifest.labels.intents.len(),
         sufficiencies: manifest.labels.levels.len() - 1,

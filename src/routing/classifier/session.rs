@@ -302,11 +302,11 @@ fn on_cpu(runtime: &Runtime, graph: &Graph, threads: usize) -> Result<Session, B
         let with = builder.with_initializer(name, Arc::clone(table));
         builder = with.map_err(|error| refused(error.to_string()))?;
     }
-    builder.commit_from_memory(&graph.model).map_err(|error| unbuilt(&graph.model, error.to_string()))
+    builder.commit_from_memory(&graph.model).map_err(|error| unbuilt(graph.model.clone(), error.to_string()))
 }
 
 /// Sorts what ONNX Runtime says of a graph that it does not take.
-fn unbuilt(model: &[u8], why: String) -> BundleError {
+fn unbuilt(model: Bytes, why: String) -> BundleError {
     let words = why.to_lowercase();
     match graph::inspect(model) {
         Ok(graph::Written { opset, ir_version })

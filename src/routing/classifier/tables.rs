@@ -1,11 +1,10 @@
 //! Tables that a graph looks rows up in: half of a small model, and nothing that ONNX Runtime rearranges. So all sessions
 //! of a bundle can read one copy.
-//!
-//! Reads the fields of ONNX's protobuf schema that it needs (field numbers as in `onnx.proto3`), without copying any
-//! weights that it does not take.
 
 use bytes::Bytes;
 use prost::Message;
+
+use super::graph::{Model, Node, Tensor};
 
 /// What is smaller is not worth a copy of its own.
 const TABLE_BYTES_MIN: usize = 1 << 20;
@@ -14,40 +13,6 @@ const TABLE_BYTES_MIN: usize = 1 << 20;
 const FLOAT: i32 = 1;
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
-
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
-    #[prost(message, repeated, tag = "5")]
-    initializers: Vec<Tensor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(string, repeated, tag = "1")]
-    inputs: Vec<String>,
-    #[prost(string, tag = "4")]
-    operator: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Tensor {
-    #[prost(int64, repeated, tag = "1")]
-    shape: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(bytes = "bytes", tag = "9")]
-    values: Bytes,
-}
 
 /// A table of a graph.
 #[derive(Debug, PartialEq)]
@@ -130,17 +95,29 @@ impl Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::classifier::graph::Graph;
 
     fn node(operator: &str, inputs: &[&str]) -> Node {
-        Node { operator: operator.to_owned(), inputs: inputs.iter().map(ToString::to_string).collect() }
+        Node {
+            operator: operator.to_owned(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            ..Node::default()
+        }
     }
 
     fn tensor(name: &str, data_type: i32, shape: &[i64], values: Vec<u8>) -> Tensor {
-        Tensor { shape: shape.to_vec(), data_type, name: name.to_owned(), values: values.into() }
+        Tensor {
+            shape: shape.to_vec(),
+            data_type,
+            name: name.to_owned(),
+            values: values.into(),
+            ..Tensor::default()
+        }
     }
 
     fn found(nodes: Vec<Node>, initializers: Vec<Tensor>) -> Vec<Table> {
-        let model = Model { graph: Some(Graph { nodes, initializers }) };
+        let model =
+            Model { graph: Some(Graph { nodes, initializers, ..Graph::default() }), ..Model::default() };
         tables(model.encode_to_vec().into())
     }
 

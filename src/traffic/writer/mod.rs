@@ -42,7 +42,7 @@ use super::{
     observe::Pending,
     record::Record,
     signals::Signals,
-    speed::Speed,
+    speed::{Speed, ends_portion},
     store::StoreError,
     text::{Known, TextKeeper},
 };
@@ -200,7 +200,10 @@ impl Writer {
                     Some(record) => records.push(record),
                     None => self.totals.dropped("not_kept", 1, &"applying the policy for texts broke down"),
                 }
-                self.speed(Origin::Request).rest_after(seen).await;
+                // How fast is asked of the queue, which requests need as well: not for every record.
+                if ends_portion(seen) {
+                    self.speed(Origin::Request).rest_after(seen).await;
+                }
             }
             if seen == 0 {
                 break;
